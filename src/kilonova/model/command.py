@@ -91,7 +91,8 @@ class StepResult(Struct, frozen=True, kw_only=True):
     ok: bool
     output: Raw = Raw(b"null")
     code: str = ""
-    """When not ok: a stable code: `refused`, `no_space`, `image_invalid`, `image_gone`, `hypervisor`, `fenced`, `internal`."""
+    """When not ok, a stable code: `refused`, `no_space`, `image_invalid`, `image_gone`, `hypervisor`,
+    `fenced`, `internal`."""
     message: str = ""
     """When not ok: what went wrong, for the operator; no secret in it."""
     retry: bool = False

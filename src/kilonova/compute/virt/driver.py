@@ -3,14 +3,17 @@
 Every method names an end state and may be called again after any crash: a driver keeps nothing in
 memory that it needs for being right, it looks at the hypervisor. Whatever it makes carries our mark on
 the thing itself, so that a purge finds it without any database. It never knows operations, fences or
-the bus: the compute service in front of it does. Shaped by three unlike hypervisors: libvirt (a daemon that owns the guests),
-User-Mode Linux (a bare process), and the sim world (a model that outlives us).
+the bus: the compute service in front of it does. Shaped by three unlike hypervisors: libvirt (a daemon
+that owns the guests), User-Mode Linux (a bare process), and the sim world (a model that outlives us).
+A caller runs one call per guest at a time; calls for different guests run side by side.
 
 Errors::
 
     DriverError(code, message, retry)
     +-- Refused        definite: asking again gives the same (image invalid, not supported, no such guest)
-    +-- Transient      may work later (daemon away, out of space, busy)
+    +-- Transient      may work later, and may have happened already (daemon away, out of space, busy)
+
+Codes: `no_guest`, `no_disk`, `no_image`, `image_invalid`, `no_space`, `hypervisor`, `unsupported`.
 """
 
 from __future__ import annotations
@@ -75,11 +78,16 @@ class Driver(Protocol):
     async def guest(self, uuid: str) -> GuestFact | None: ...
 
     async def ensure_guest(
-        self, spec: GuestSpec, image: Image | None, config_drive: Mapping[str, bytes] | None, progress: ReportProgress
+        self,
+        spec: GuestSpec,
+        image: Image | None,
+        config_drive: Mapping[str, bytes] | None,
+        progress: ReportProgress,
     ) -> GuestFact:
         """Disks, interfaces and definition exist as in `spec`; it runs if `spec.running`.
 
-        `config_drive`: path inside the drive -> content, or None for no drive. A guest that already exists keeps its disks.
+        `config_drive`: path inside the drive -> content, or None for no drive. Disks that are there are
+        kept, config drive included. Not `spec.running`: is not started, but is not stopped either.
         Cancelling leaves at most things that `ensure_absent` finds.
         """
 
@@ -87,10 +95,16 @@ class Driver(Protocol):
         """No guest, no disk, no interface; "not there" is success."""
 
     async def power_on(self, spec: GuestSpec) -> GuestFact:
-        """Runs. Redefines the guest from `spec` and its kept disks if the hypervisor forgot it."""
+        """Runs. Redefines the guest from `spec` and its kept disks if the hypervisor forgot it.
+
+        Refused `no_disk` if there is no disk to run from.
+        """
 
     async def power_off(self, uuid: str, graceful_s: int) -> GuestFact:
-        """Does not run; asks by ACPI for `graceful_s` seconds first, then pulls the plug."""
+        """Does not run; asks by ACPI for `graceful_s` seconds first, then pulls the plug.
+
+        Refused `no_guest` if the hypervisor does not know it.
+        """
 
     async def reboot(self, spec: GuestSpec, kind: str, graceful_s: int) -> GuestFact:
         """SOFT: the guest restarts itself, after `graceful_s` hard. HARD: off, redefined, on."""
