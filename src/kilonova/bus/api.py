@@ -8,9 +8,12 @@ every envelope is signed by its sender's enrolled key and checked by the receive
 Errors::
 
     BusError
-    +-- Unreachable     the call was certainly not delivered
+    +-- Unreachable     the call was certainly not delivered, or certainly had no effect
     +-- Unknown         it may or may not have been delivered: ask again with the same key
+    +-- TooLarge        the payload is over MAX_PAYLOAD: it was not sent
     +-- RemoteError     the receiver answered with a typed error (code, message, retry)
+
+Codes of `RemoteError` that the bus itself makes: `unknown_method`, `forbidden`, `internal`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from typing import Protocol
 from msgspec import Struct
 
 MAX_PAYLOAD = 1_000_000
+
+ROLES = ("api", "conductor", "host", "scheduler", "metadata", "console")
 
 
 class BusError(Exception):
@@ -33,6 +38,10 @@ class Unreachable(BusError):
 
 class Unknown(BusError):
     """No answer in time: the effect is unknown."""
+
+
+class TooLarge(BusError):
+    """The payload does not travel here; nothing was sent."""
 
 
 class RemoteError(BusError):
@@ -57,9 +66,21 @@ class Sender(Struct, frozen=True):
     """Who signed an envelope, as checked."""
 
     name: str
+    """For a host's asks and reports the host it speaks as; else the process."""
     role: str
     """`api`, `conductor`, `host`, `scheduler`, `metadata`, `console`."""
     incarnation: str
+    speaks_for: tuple[str, ...] = ()
+    """More host names the process is enrolled for; a trailing `*` stands for any ending."""
+
+    def may_speak_for(self, host: str) -> bool:
+        """Tell whether what this sender says about `host` may be believed: its own name or an enrolled one."""
+        return host == self.name or matches(host, self.speaks_for)
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Tell whether `name` equals one of `patterns` or begins like one that ends in `*`."""
+    return any(name == p or (p.endswith("*") and name.startswith(p[:-1])) for p in patterns)
 
 
 CallHandler = Callable[[Sender, str, bytes], Awaitable[Accepted | Result]]
@@ -86,7 +107,7 @@ class Bus(Protocol):
 
     # calls: conductor -> host
     async def call(self, host: str, method: str, payload: bytes, *, ttl: float) -> Accepted | Result:
-        """One delivery try. Raises Unreachable, Unknown, RemoteError. `ttl` in seconds bounds queue and wait."""
+        """Try one delivery; `ttl` in seconds bounds queue and wait. Raises Unreachable, Unknown, RemoteError."""
 
     def serve(self, host: str, handler: CallHandler) -> None:
         """This process is `host` and takes its calls (a process may be many sim hosts)."""
@@ -101,6 +122,9 @@ class Bus(Protocol):
         """Deliver once and return on acknowledgement; raises Unreachable/Unknown: the caller keeps it."""
 
     def on_report(self, handler: ReportHandler) -> None: ...
+
+    def on_reconnect(self, handler: Callable[[], None]) -> None:
+        """Called when a conductor (a new one, or one that was away) can be reached: time for a full report."""
 
     # fan-out: absolute state with its generation; lossy
     def fanout(self, topic: str, payload: bytes) -> None: ...
