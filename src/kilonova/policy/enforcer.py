@@ -50,9 +50,7 @@ class Enforcer:
         self._warn_unknown()
 
     @classmethod
-    def from_files(
-        cls, paths: Iterable[Path | str] = (), *, defaults: Iterable[RuleDefault] | None = None
-    ) -> Enforcer:
+    def from_files(cls, paths: Iterable[Path | str] = (), *, defaults: Iterable[RuleDefault] | None = None) -> Enforcer:
         """Read ``policy.yaml``, ``policy.json`` or a directory of them, later ones winning.
 
         Paths that do not exist are passed over: a file holds overrides only. Raises PolicyFileError.
@@ -99,12 +97,15 @@ class Enforcer:
         return "project" in self.defaults[rule].scopes
 
     def _parse(self, name: str, text: RuleText) -> Node:
+        where = self._origins.get(name, "policy")
+        faults: list[str] = []
         try:
-            return parse(text)
+            tree = parse(text, faults)
         except (RuleSyntaxError, RecursionError) as fault:
-            where = self._origins.get(name, "policy")
             self.warnings.append(f"{where}: rule {name!r} is not understood and allows nobody: {fault}")
             return NOBODY
+        self.warnings += [f"{where}: rule {name!r}: this part allows nobody: {fault}" for fault in faults]
+        return tree
 
     def _resolve(self, rule: RuleDefault) -> Node:
         """Return the tree of a default, or that of its older name where only that one was overridden."""

@@ -70,11 +70,8 @@ def _text(path: Path, name: object, text: object) -> RuleText:
     if isinstance(text, str):
         return text
     if isinstance(text, Sequence) and all(
-        isinstance(row, str) or (isinstance(row, list) and all(isinstance(word, str) for word in row))
-        for row in text
+        isinstance(row, str) or (isinstance(row, list) and all(isinstance(word, str) for word in row)) for row in text
     ):
         return text
     # An unquoted ! is a YAML tag and reads as null; null must never come to mean "everybody".
-    raise PolicyFileError(
-        f'{path}: rule {name!r} has no text; write "!" (with quotes) for nobody, "@" for all'
-    )
+    raise PolicyFileError(f'{path}: rule {name!r} has no text; write "!" (with quotes) for nobody, "@" for all')

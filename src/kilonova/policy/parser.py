@@ -2,7 +2,8 @@
 
 Text like ``role:member and (project_id:%(project_id)s or not @)`` becomes nodes that compare by value.
 ``not`` binds tighter than ``and``, ``and`` tighter than ``or``; words are case-blind; parentheses may touch
-a check. What cannot be parsed is closed: the tree is ``Const(False)`` and the caller is told.
+a check. What cannot be parsed is closed: a word that is no check stands for nobody, and text without
+structure is a RuleSyntaxError. A broken word under ``not`` is one too, or a typing error would open a rule.
 An empty text or list means everybody. Language: oslo.policy's documentation, "Policy Rule Expressions".
 """
 
@@ -63,41 +64,42 @@ class RuleSyntaxError(ValueError):
     """The text is not in the policy language."""
 
 
-def parse(text: RuleText) -> Node:
+def parse(text: RuleText, faults: list[str] | None = None) -> Node:
     """Return the tree of a rule, given as text or as the old list of lists (or of ands).
 
-    Raises RuleSyntaxError; callers that must not fail treat that as NOBODY.
+    Broken words become NOBODY and are told in ``faults``. Raises RuleSyntaxError; callers that must not
+    fail treat that as NOBODY.
     """
+    faults = [] if faults is None else faults
     if isinstance(text, str):
-        return EVERYBODY if not text else _Reader(text).read()
+        return EVERYBODY if not text else _Reader(text, faults).read()
     if not text:
         return EVERYBODY
-    branches = [_all_of([row] if isinstance(row, str) else row) for row in text if row]
+    rows = [[row] if isinstance(row, str) else row for row in text if row]
+    branches = [_join(AllOf, [_check(word, faults) for word in row]) for row in rows]
     return _join(AnyOf, branches) if branches else NOBODY
-
-
-def _all_of(row: Sequence[str]) -> Node:
-    return _join(AllOf, [_check(word) for word in row])
 
 
 def _join(kind: type[AllOf] | type[AnyOf], nodes: list[Node]) -> Node:
     return nodes[0] if len(nodes) == 1 else kind(tuple(nodes))
 
 
-def _check(word: str) -> Node:
+def _check(word: str, faults: list[str]) -> Node:
     if word == "!":
         return NOBODY
     if word == "@":
         return EVERYBODY
     kind, colon, match = word.partition(":")
     if not colon:
-        raise RuleSyntaxError(f"{word!r} is not kind:match")
+        faults.append(f"{word!r} is not kind:match")
+        return NOBODY
     if kind == "rule":
         return Rule(match)
     if kind == "role":
         return Role(match)
     if kind in ("http", "https"):
-        raise RuleSyntaxError(f"{word!r}: remote checks are not supported")
+        faults.append(f"{word!r}: remote checks are not supported")
+        return NOBODY
     return Match(kind, match)
 
 
@@ -108,15 +110,16 @@ def _words(text: str) -> Iterator[str]:
         yield from "(" * (len(chunk) - len(word))
         clean = word.rstrip(")")
         if clean:
-            if len(word) > 1 and word[0] == word[-1] and word[0] in "'\"":
-                raise RuleSyntaxError(f"{word} is a text where a check should be")
+            if len(clean) > 1 and clean[0] == clean[-1] and clean[0] in "'\"":
+                raise RuleSyntaxError(f"{clean} is a text where a check should be")
             yield clean
         yield from ")" * (len(word) - len(clean))
 
 
 class _Reader:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, faults: list[str]) -> None:
         self._words = list(_words(text))
+        self._faults = faults
         self._at = 0
 
     def read(self) -> Node:
@@ -148,11 +151,15 @@ class _Reader:
             raise RuleSyntaxError(f"expected a check, found {word or 'the end'!r}")
         self._at += 1
         if word == "not":
-            return Not(self._one())
+            known = len(self._faults)
+            inner = self._one()
+            if len(self._faults) > known:
+                raise RuleSyntaxError(f"under not: {self._faults[-1]}")
+            return Not(inner)
         if word == "(":
             node = self._any_of()
             if self._peek() != ")":
                 raise RuleSyntaxError("a parenthesis is not closed")
             self._at += 1
             return node
-        return _check(self._words[self._at - 1])
+        return _check(self._words[self._at - 1], self._faults)
