@@ -5,8 +5,9 @@ on x86_64 and aarch64 Linux alike. What always holds: one version a package over
 fits, every published file's hash, no index address. The resolver is uv (`pip install uv`, development only);
 which index it asks is whatever its own settings say.
 
-Usage: python scripts/lock.py [--upgrade]
-Without --upgrade, versions already in requirements.lock stay where they still satisfy pyproject.toml.
+Usage: python scripts/lock.py [--upgrade | --verify]
+Without --upgrade, versions already in requirements.lock stay where they still satisfy pyproject.toml. --verify
+only asks whether every Python and machine we serve finds a wheel for each line.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 HEADER = "# Made by scripts/lock.py from pyproject.toml: don't edit. Sections are installed by ./kilonova.\n"
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+MACHINES = ("x86_64", "aarch64")
 # Sections that share one environment: their versions agree, and what runtime has isn't said again.
 TOGETHER = ("runtime", "test", "check")
 OUTSIDE_LINUX = re.compile(r"== '(win32|Windows|darwin|nt|Darwin|wasi|emscripten)'")
@@ -50,10 +53,35 @@ def current_pins() -> str:
     return "\n".join(pins) + "\n"
 
 
+def verify() -> int:
+    """Try every section on every Python and machine we serve, downloading nothing; return the failures."""
+    parts = re.split(r"^# \[(\w+)\]\n", LOCK.read_text(), flags=re.MULTILINE)
+    failures = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in zip(parts[1::2], parts[2::2], strict=True):
+            if name == "libvirt":  # published as source only: kilonova.cli.libvirt_binding builds it
+                continue
+            listed = Path(folder, f"{name}.txt")
+            listed.write_text(text)
+            for python in PYTHONS:
+                for machine in MACHINES:
+                    command = ["uv", "pip", "install", "--dry-run", "--target", folder, "--no-deps", "--quiet"]
+                    command += ["--python-version", python, "--python-platform", f"{machine}-manylinux_2_28"]
+                    command += ["--only-binary", ":all:", "--require-hashes", "-r", str(listed)]
+                    if subprocess.run(command, check=False).returncode:
+                        failures += 1
+                        sys.stdout.write(f"[{name}] fails on Python {python}, {machine}\n")
+    return failures
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
-    upgrade = parser.parse_args().upgrade
+    parser.add_argument("--verify", action="store_true", help="only check the lock for all we serve")
+    options = parser.parse_args()
+    if options.verify:
+        return 1 if verify() else 0
+    upgrade = options.upgrade
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted: dict[str, list[str]] = {"runtime": project["dependencies"], **project["optional-dependencies"]}
     pins = "" if upgrade else current_pins()

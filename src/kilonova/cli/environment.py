@@ -144,15 +144,32 @@ def run_pip(folder: Path, words: Sequence[str], held: int, phase: Phase, total: 
         raise CliError(f"pip could not install the locked packages:\n  {last}")
 
 
+@contextlib.contextmanager
+def listed(wanted: dict[str, str]) -> Iterator[list[str]]:
+    """Give pip's words that install exactly the blocks of `wanted` (see requirements())."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", prefix="kilonova-") as file:
+        file.write("\n".join(wanted.values()) + "\n")
+        file.flush()
+        yield ["install", "--no-deps", "--require-hashes", "--progress-bar", "off", "-r", file.name]
+
+
 def install(root: Path, folder: Path, sections: Sequence[str], held: int) -> None:
     """Install `sections` of the lock, and nothing else, into the environment at `folder`."""
     wanted = requirements(read_lock(root), sections)
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", prefix="kilonova-") as listed:
-        listed.write("\n".join(wanted.values()) + "\n")
-        listed.flush()
-        words = ["install", "--no-deps", "--require-hashes", "--progress-bar", "off", "-r", listed.name]
-        with Phase(f"Installing {len(wanted)} packages ({', '.join(sections)})") as phase:
-            run_pip(folder, words, held, phase, len(wanted))
+    with listed(wanted) as words, Phase(f"Installing {len(wanted)} packages ({', '.join(sections)})") as phase:
+        # A build from source would fetch build tools of its own choice.
+        run_pip(folder, [*words, "--only-binary", ":all:"], held, phase, len(wanted))
+
+
+def build_from_source(root: Path, folder: Path, section: str, package: str) -> None:
+    """Compile `package` of the lock's `section` into `folder`, with that section's other packages as tools."""
+    wanted = requirements(read_lock(root), [section])
+    source = {package: wanted.pop(package)}
+    with only_one(root, folder.name) as held, Phase(f"Building {package}") as phase:
+        with listed(wanted) as words:
+            run_pip(folder, [*words, "--only-binary", ":all:"], held, phase, 0)
+        with listed(source) as words:
+            run_pip(folder, [*words, "--no-build-isolation"], held, phase, 0)
 
 
 def build(root: Path, folder: Path, sections: Sequence[str], held: int) -> None:
