@@ -52,6 +52,8 @@ class Method:
     """ConsoleArgs -> ConsoleOutput. Needs no fence: reads only."""
     FENCE = "guest.fence"
     """null -> null: only raises the fence, so that nothing older can land any more."""
+    FORGET = "host.forget"
+    """ForgetArgs (no Command around it) -> null: drop results that are safely recorded elsewhere."""
 
 
 class SpawnArgs(Struct, frozen=True, kw_only=True):
@@ -77,6 +79,18 @@ class RebootArgs(Struct, frozen=True, kw_only=True):
 
 class ConsoleArgs(Struct, frozen=True, kw_only=True):
     lines: int | None = None
+
+
+class Forgotten(Struct, frozen=True, kw_only=True):
+    """Results of one server that nobody will ask for again."""
+
+    server: str
+    keys: tuple[str, ...] = ()
+    """Empty: all of them."""
+
+
+class ForgetArgs(Struct, frozen=True, kw_only=True):
+    items: tuple[Forgotten, ...]
 
 
 class ConsoleOutput(Struct, frozen=True, kw_only=True):
@@ -124,3 +138,23 @@ class HostReport(Struct, frozen=True, kw_only=True):
     """Guests seen before and no longer there."""
     results: tuple[StepResult, ...] = ()
     progress: tuple[Progress, ...] = ()
+
+
+class HostBeats(Struct, frozen=True, kw_only=True):
+    """The payload of every report: one process's sign of life, for all hosts it is, and what some of them have to say.
+
+    A host's own `HostReport` always travels inside. Sent each second with or without reports; the
+    acknowledgement means that every report in it is committed.
+    """
+
+    process: str
+    """As enrolled; the host's own name where a process is one host."""
+    incarnation: str
+    """Sorts after those of earlier lives of this process."""
+    beat: int
+    """+ 1 a second while the loop turns; counts for every member."""
+    members: str
+    """Digest of the names of the hosts this process is."""
+    hosts: tuple[str, ...] | None = None
+    """The names. Sent at first, after a change, and after the answer RemoteError("unknown_members")."""
+    reports: tuple[HostReport, ...] = ()
