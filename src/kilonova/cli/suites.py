@@ -1,0 +1,60 @@
+"""The test suites, in the order in which they run: what each one collects, and what it needs installed.
+
+What always holds: the suites split the tests by their markers, so every test belongs to exactly one of them;
+a folder of tests/ can also be named by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilonova.cli import os_packages
+from kilonova.cli.os_packages import Need
+
+REAL = ("libvirt", "uml", "postgres")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """`words` select its tests for pytest; `needs` come from the operating system; `binding`: libvirt's."""
+
+    words: tuple[str, ...]
+    needs: Callable[[], tuple[Need, ...]] = tuple
+    binding: bool = False
+
+
+def _nothing_but(marker: str) -> tuple[str, ...]:
+    # A test with two of the markers belongs to the first: it runs once, where the other's needs came before.
+    others = "".join(f" and not {name}" for name in REAL[: REAL.index(marker)])
+    return ("-m", marker + others)
+
+
+def unit_needs() -> tuple[Need, ...]:
+    """Small programs that tests without guests and servers use."""
+    return (
+        os_packages.by_programs("disk images", ("qemu-utils",), ("qemu-img",)),
+        os_packages.by_programs("network namespaces", ("iproute2",), ("ip",)),
+    )
+
+
+def uml_needs() -> tuple[Need, ...]:
+    """User-Mode Linux: a kernel that is a program, and the tool that talks to it."""
+    return (os_packages.by_programs("User-Mode Linux", ("user-mode-linux", "uml-utilities"), ("linux.uml",)),)
+
+
+SUITES = {
+    "unit": Suite(("-m", f"not ({' or '.join(REAL)})", "--ignore=tests/neighbours"), unit_needs),
+    "postgres": Suite(_nothing_but("postgres"), lambda: (os_packages.postgresql(),)),
+    "uml": Suite(_nothing_but("uml"), uml_needs),
+    "libvirt": Suite(_nothing_but("libvirt"), os_packages.guests, binding=True),
+    "neighbours": Suite(("tests/neighbours", "-m", f"not ({' or '.join(REAL)})")),
+}
+
+
+def find(root: Path, name: str) -> Suite | None:
+    """Return the suite called `name`, or the one of a folder tests/`name`."""
+    if name in SUITES:
+        return SUITES[name]
+    return Suite((f"tests/{name}",), unit_needs) if (root / "tests" / name).is_dir() else None
