@@ -65,7 +65,7 @@ def initramfs(toolbox: Toolbox, modules: ModuleStore, release: str) -> Tree:
 def root(toolbox: Toolbox, modules: ModuleStore, release: str, about: str) -> Tree:
     """Return the tree of the root file system; ``about`` is the text of /etc/kilonova-release."""
     tree = Tree()
-    for folder in ("boot", "dev", "etc", "home", "mnt", "proc", "run", "sys", "usr/lib64", "var/lib", "var/log"):
+    for folder in ("boot", "dev", "etc/dropbear", "home", "mnt", "proc", "run", "sys", "usr/lib64", "var/lib", "var/log"):
         tree.directory(folder)
     tree.directory("root", 0o700)
     tree.directory("tmp", 0o1777)
