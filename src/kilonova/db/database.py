@@ -22,6 +22,8 @@ class Tx(Protocol):
 
     dialect: str
     """`sqlite`, `postgresql`, `mysql`."""
+    changed: bool
+    """Set by `changes.emit`: after the commit those who `watch` the database are called."""
 
     async def execute(self, statement: Statement, params: Params) -> int:
         """Run a write; the number of rows it matched."""
@@ -48,10 +50,18 @@ class Database(Protocol):
 
     async def close(self) -> None: ...
 
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called on the loop after commits of this process that emitted changes.
+
+        It must not block. Returns what ends the watch.
+        """
+
     async def write(self, f: Callable[[Tx, A], Awaitable[T]], args: A) -> T:
         """Run `f(tx, args)` as one durable transaction; returns after the commit.
 
-        Raises what `f` raises (rolled back), Busy, StorageFull, Closed.
+        Raises what `f` raises (rolled back), Busy, StorageFull, Unavailable, Closed; all of them mean
+        that nothing was changed. CommitUnknown: it may or may not have happened (servers only).
+        A statement that fails spoils its transaction: `f` may not catch the error and go on.
         """
 
     async def fetch(self, statement: Statement, params: Params) -> list[Row]:
@@ -61,3 +71,21 @@ class Database(Protocol):
 
     async def scan(self, statement: Statement, params: Params, fold: Callable[[list[Row]], T]) -> T:
         """A read of many rows away from the loop; `fold` runs where the rows arrive and must be pure."""
+
+
+class Watchers:
+    """Who is called after a commit that emitted changes."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[object, Callable[[], None]] = {}
+
+    def add(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Add a callback; returns what removes it."""
+        key = object()
+        self._callbacks[key] = callback
+        return lambda: self._callbacks.pop(key, None) and None
+
+    def call(self) -> None:
+        """Call them all."""
+        for callback in tuple(self._callbacks.values()):
+            callback()

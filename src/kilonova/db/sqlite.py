@@ -2,24 +2,26 @@
 
 Transactions queue for the writer thread, which takes all that wait, runs each in a savepoint of one
 BEGIN IMMEDIATE and makes them durable by a single commit (WAL, synchronous FULL). Small reads run on
-the caller's thread (10 us), large ones on a reader thread. Other processes may write the same file;
-this one never waits for them on the event loop.
+the caller's thread (a few microseconds), large ones on a reader thread. Other processes may write the
+same file; this one never waits for them on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import queue
+import random
 import sqlite3
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from kilonova.db.database import Tx
-from kilonova.db.errors import Busy, Closed, DatabaseError, StorageFull, UniqueViolation
+from kilonova.db.database import Tx, Watchers
+from kilonova.db.errors import Busy, Closed, DatabaseError
+from kilonova.db.sqlite_tx import SqliteTx, drive, translate
 from kilonova.db.statement import Params, Row, Statement
 from kilonova.log import get_logger
 
@@ -27,83 +29,35 @@ A = TypeVar("A")
 T = TypeVar("T")
 log = get_logger(__name__)
 
-_Outcome = tuple["asyncio.Future[Any]", Any, "BaseException | None"]
 _BATCH = 128
-_BUSY_S = 5.0
-_Item = tuple[Callable[[Any, Any], Awaitable[Any]], Any, "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+_TRIES = 5
+_BUSY_S = 1.0
+_LOOP_BUSY_S = 0.02
+"""What a read on the loop may wait for a lock (only while another process recovers or closes the file)."""
 
 
-def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
-    con = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=_BUSY_S
-    )
+class _Item(NamedTuple):
+    f: Callable[[Any, Any], Awaitable[Any]]
+    args: Any
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+
+_Outcome = tuple[_Item, Any, BaseException | None]
+
+
+def _connect(path: Path, *, readonly: bool, busy_s: float = _BUSY_S) -> sqlite3.Connection:
+    con = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=_BUSY_S)
     con.execute("PRAGMA journal_mode=WAL")
     con.execute("PRAGMA synchronous=FULL")
     con.execute("PRAGMA temp_store=MEMORY")
+    con.execute("PRAGMA case_sensitive_like=ON")  # as on the other databases
     con.execute("PRAGMA cache_size=-4096" if readonly else "PRAGMA cache_size=-8192")
     con.execute("PRAGMA journal_size_limit=67108864")
+    con.execute(f"PRAGMA busy_timeout={int(busy_s * 1000)}")
     if readonly:
         con.execute("PRAGMA query_only=1")
     return con
-
-
-def translate(error: sqlite3.Error) -> DatabaseError:
-    """The executor's error for one of sqlite3's."""
-    code = getattr(error, "sqlite_errorname", "") or ""
-    text = str(error)
-    if code in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"):
-        return UniqueViolation(text)
-    if code == "SQLITE_FULL" or (code.startswith("SQLITE_IOERR") and "read" not in text):
-        return StorageFull("the disk that holds the database is full or failing")
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Busy(text)
-    return DatabaseError(text)
-
-
-class SqliteTx:
-    """`Tx` on the writer thread: its coroutines never suspend."""
-
-    dialect = "sqlite"
-    __slots__ = ("_con", "_depth")
-
-    def __init__(self, con: sqlite3.Connection) -> None:
-        self._con = con
-        self._depth = 0
-
-    async def execute(self, statement: Statement, params: Params) -> int:
-        return self._con.execute(statement.sql, params).rowcount
-
-    async def execute_many(self, statement: Statement, rows: Sequence[Params]) -> None:
-        self._con.executemany(statement.sql, rows)
-
-    async def fetch(self, statement: Statement, params: Params) -> list[Row]:
-        return self._con.execute(statement.sql, params).fetchall()
-
-    async def fetch_one(self, statement: Statement, params: Params) -> Row | None:
-        row: Row | None = self._con.execute(statement.sql, params).fetchone()
-        return row
-
-    async def insert_if_absent(self, statement: Statement, params: Params) -> bool:
-        # A failed single INSERT undoes itself in SQLite (ABORT), so it needs no savepoint of its own.
-        try:
-            self._con.execute(statement.sql, params)
-        except sqlite3.IntegrityError as error:
-            if isinstance(translate(error), UniqueViolation):
-                return False
-            raise
-        return True
-
-
-def drive(coroutine: Awaitable[T]) -> T:
-    """Run a coroutine that never suspends; raise if it awaits anything but its transaction."""
-    assert isinstance(coroutine, Coroutine)
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
-    coroutine.close()
-    raise DatabaseError("a transaction awaited something else than its tx")
 
 
 class SqliteDatabase:
@@ -116,6 +70,7 @@ class SqliteDatabase:
         self.path, self.name, self.commit_delay_s = path, name, commit_delay_s
         self.commits = 0
         self.transactions = 0
+        self._watchers = Watchers()
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._reader: sqlite3.Connection | None = None
@@ -126,53 +81,71 @@ class SqliteDatabase:
         return f"SqliteDatabase({self.name!r}, {str(self.path)!r})"
 
     async def open(self) -> None:
+        """Open the file, whose tables `db.migrate` has made; raises DatabaseError."""
         try:
-            self._reader = _connect(self.path, readonly=True)
             writer = _connect(self.path, readonly=False)
+            self._reader = _connect(self.path, readonly=True, busy_s=_LOOP_BUSY_S)
         except sqlite3.Error as error:
-            raise translate(error) from error
+            raise DatabaseError(f"{self.path}: {translate(error)}") from error
         self._thread = threading.Thread(
             target=self._write_loop, args=(writer,), name=f"db-write-{self.name}", daemon=True
         )
         self._thread.start()
 
     async def close(self) -> None:
+        """Commit what was asked for before, then close; later calls raise Closed."""
         if self._thread is None:
             return
         self._queue.put(None)
         thread, self._thread = self._thread, None
-        await asyncio.to_thread(thread.join)
+        reader, self._reader = self._reader, None
+        await asyncio.get_running_loop().run_in_executor(self._scanner, thread.join)
         self._scanner.shutdown(wait=True)
-        for con in (self._reader, self._scan_con):
+        for con in (reader, self._scan_con):
             if con is not None:
                 con.close()
-        self._reader = self._scan_con = None
+        self._scan_con = None
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return self._watchers.add(callback)
 
     async def write(self, f: Callable[[Tx, A], Awaitable[T]], args: A) -> T:
         if self._thread is None:
             raise Closed(f"database {self.name} is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.put((f, args, future, loop))
+        self._queue.put(_Item(f, args, future, loop))
         return await future
 
     async def fetch(self, statement: Statement, params: Params) -> list[Row]:
-        return self._read(statement, params).fetchall()
+        try:
+            return self._read(statement, params).fetchall()
+        except sqlite3.Error as error:
+            return await self._read_again(error, statement, params)
 
     async def fetch_one(self, statement: Statement, params: Params) -> Row | None:
-        cursor = self._read(statement, params)
-        row: Row | None = cursor.fetchone()
-        if row is not None:
-            cursor.close()  # ends the read transaction: a snapshot is never held over an await
+        try:
+            cursor = self._read(statement, params)
+            row: Row | None = cursor.fetchone()
+            if row is not None:
+                cursor.close()  # ends the read transaction: a snapshot is never held over an await
+        except sqlite3.Error as error:
+            rows = await self._read_again(error, statement, params)
+            return rows[0] if rows else None
         return row
 
     def _read(self, statement: Statement, params: Params) -> sqlite3.Cursor:
         if self._reader is None:
             raise Closed(f"database {self.name} is closed")
-        try:
-            return self._reader.execute(statement.sql, params)
-        except sqlite3.Error as error:
-            raise translate(error) from error
+        return self._reader.execute(statement.sql, params)
+
+    async def _read_again(self, error: sqlite3.Error, statement: Statement, params: Params) -> list[Row]:
+        """Wait for another process's lock on the reader thread instead of the loop."""
+        failure = translate(error)
+        if isinstance(failure, Busy):
+            return await self.scan(statement, params, _same)
+        failure.add_note(statement.sql)
+        raise failure from error
 
     async def scan(self, statement: Statement, params: Params, fold: Callable[[list[Row]], T]) -> T:
         if self._reader is None:
@@ -180,11 +153,13 @@ class SqliteDatabase:
 
         def work() -> T:
             if self._scan_con is None:
-                self._scan_con = _connect(self.path, readonly=True)
+                self._scan_con = _connect(self.path, readonly=True, busy_s=_TRIES * _BUSY_S)
             try:
                 rows = self._scan_con.execute(statement.sql, params).fetchall()
             except sqlite3.Error as error:
-                raise translate(error) from error
+                failure = translate(error)
+                failure.add_note(statement.sql)
+                raise failure from error
             return fold(rows)
 
         return await asyncio.get_running_loop().run_in_executor(self._scanner, work)
@@ -201,9 +176,10 @@ class SqliteDatabase:
                 if item is None:
                     stopping = True
                     break
-                batch.append(item)
-                if len(batch) >= _BATCH:
-                    break
+                if not item.future.cancelled():  # nobody waits for it any more, and it was not begun
+                    batch.append(item)
+                    if len(batch) >= _BATCH:
+                        break
                 try:
                     item = self._queue.get_nowait()
                 except queue.Empty:
@@ -213,53 +189,84 @@ class SqliteDatabase:
         con.close()
 
     def _commit(self, con: sqlite3.Connection, tx: SqliteTx, batch: list[_Item]) -> None:
-        done: list[tuple[_Item, Any, BaseException | None]] = []
+        done: list[_Outcome] = []
+        changed = False
         try:
-            con.execute("BEGIN IMMEDIATE")
+            _begin(con)
             for item in batch:
                 con.execute("SAVEPOINT t")
-                try:
-                    value = drive(item[0](tx, item[1]))
-                except BaseException as error:
-                    if con.in_transaction:
-                        con.execute("ROLLBACK TO t")
-                        con.execute("RELEASE t")
-                        failure = translate(error) if isinstance(error, sqlite3.Error) else error
-                        done.append((item, None, failure))
-                        continue
-                    raise  # SQLite rolled everything back itself (disk full, I/O error)
+                value, failure = _run(tx, item)
+                if failure is None:
+                    changed = changed or tx.changed
+                elif con.in_transaction:
+                    con.execute("ROLLBACK TO t")
+                else:
+                    raise failure  # SQLite rolled everything back itself (disk full, I/O error)
                 con.execute("RELEASE t")
-                done.append((item, value, None))
+                done.append((item, value, failure))
             if self.commit_delay_s:
                 time.sleep(self.commit_delay_s)
             con.execute("COMMIT")
             self.commits += 1
             self.transactions += len(batch)
         except BaseException as error:
-            if con.in_transaction:
-                con.execute("ROLLBACK")
-            failure = translate(error) if isinstance(error, sqlite3.Error) else error
-            log.error("commit failed: %s", failure)
+            failure = translate(error)
+            _give_up(con)
+            log.error("database %s: commit of %d transactions failed: %s", self.name, len(batch), failure)
             done = [(item, None, failure) for item in batch]
-        self._deliver(done)
+            changed = False
+        self._deliver(done, changed)
 
-    @staticmethod
-    def _deliver(done: list[tuple[_Item, Any, BaseException | None]]) -> None:
+    def _deliver(self, done: list[_Outcome], changed: bool) -> None:
         loops: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
-        for item, value, error in done:
-            loops.setdefault(item[3], []).append((item[2], value, error))
+        for outcome in done:
+            loops.setdefault(outcome[0].loop, []).append(outcome)
         for loop, results in loops.items():
             try:
-                loop.call_soon_threadsafe(_resolve, results)
+                loop.call_soon_threadsafe(self._resolve, results, changed)
             except RuntimeError:  # that loop is closed: nobody waits any more
                 continue
 
+    def _resolve(self, results: list[_Outcome], changed: bool) -> None:
+        for item, value, error in results:
+            if item.future.done():
+                continue
+            if error is not None:
+                item.future.set_exception(error)
+            else:
+                item.future.set_result(value)
+        if changed:
+            self._watchers.call()
 
-def _resolve(results: list[_Outcome]) -> None:
-    for future, value, error in results:
-        if future.done():
-            continue
-        if error is not None:
-            future.set_exception(error)
+
+def _same(rows: list[Row]) -> list[Row]:
+    return rows
+
+
+def _begin(con: sqlite3.Connection) -> None:
+    for attempt in range(1, _TRIES + 1):
+        try:
+            con.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if attempt == _TRIES or not isinstance(translate(error), Busy):
+                raise
+            time.sleep(random.uniform(0.001, 0.02))
         else:
-            future.set_result(value)
+            return
+
+
+def _run(tx: SqliteTx, item: _Item) -> tuple[Any, BaseException | None]:
+    tx.begin()
+    try:
+        value = drive(item.f(tx, item.args))
+    except BaseException as error:
+        return None, translate(error)
+    return value, tx.failure
+
+
+def _give_up(con: sqlite3.Connection) -> None:
+    try:
+        if con.in_transaction:
+            con.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        log.error("rollback failed: %s", error)
