@@ -25,16 +25,16 @@ _TRIM = 1000
 
 _INTO = "(kind, subject, project_id, generation, payload, created_at)"
 _VALUES = "VALUES (:kind, :subject, :project_id, :generation, :payload, :now)"
-INSERT_CHANGE = Statement(f"INSERT INTO changes {_INTO} {_VALUES}")  # noqa: S608  constants
-INSERT_OUTBOX = Statement(f"INSERT INTO outbox {_INTO} {_VALUES}")  # noqa: S608  constants
+INSERT_CHANGE = Statement(f"INSERT INTO changes {_INTO} {_VALUES}")
+INSERT_OUTBOX = Statement(f"INSERT INTO outbox {_INTO} {_VALUES}")
 
 _COLUMNS = "position, kind, subject, project_id, generation, payload, created_at"
 AFTER = Statement(
-    f"SELECT {_COLUMNS} FROM changes WHERE position > :after AND position <= :upto"  # noqa: S608  constants
+    f"SELECT {_COLUMNS} FROM changes WHERE position > :after AND position <= :upto"
     " ORDER BY position LIMIT :limit"
 )
 AFTER_OF_PROJECT = Statement(
-    f"SELECT {_COLUMNS} FROM changes WHERE position > :after AND position <= :upto"  # noqa: S608  constants
+    f"SELECT {_COLUMNS} FROM changes WHERE position > :after AND position <= :upto"
     " AND project_id = :project_id ORDER BY position LIMIT :limit"
 )
 BOUNDS = Statement("SELECT (SELECT MIN(position) FROM changes), (SELECT MAX(position) FROM changes)")
@@ -76,7 +76,7 @@ class Batch(NamedTuple):
     changes: list[Change]
     position: int
     more: bool
-    """Whether there are later changes already."""
+    """Whether there may be later changes already."""
 
 
 async def emit(
@@ -87,7 +87,7 @@ async def emit(
     `generation` is the subject's after the change; `payload` JSON of at most 64 kB without secrets;
     `now` microseconds UTC.
     """
-    params = {
+    params: Params = {
         "kind": kind,
         "subject": subject,
         "project_id": project_id,
@@ -126,22 +126,31 @@ class ChangeReader:
         further, so go on from its `position` while it has `more`. Raises Reset when changes after
         `position` are gone.
         """
-        window = limit if project_id is None else _WINDOW
-        params: Params = {"after": position, "upto": position + window, "limit": limit}
-        if project_id is None:
-            rows = await self.db.fetch(AFTER, params)
-        else:
-            rows = await self.db.fetch(AFTER_OF_PROJECT, {**params, "project_id": project_id})
-        # Bounds are read after the rows: what was kept then had not been removed before.
+        if project_id is not None:
+            return await self._of_project(position, limit, project_id)
+        rows = await self.db.fetch(AFTER, {"after": position, "upto": position + limit, "limit": limit})
+        if rows:
+            if rows[0][0] != position + 1:
+                raise self._reset(position)
+            return Batch([_change(row) for row in rows], rows[-1][0], len(rows) == limit)
         first, last = await self.bounds()
         if position + 1 < first or position > last:
-            raise Reset(f"changes after {position} of {self.db.name} are not kept")
-        changes = [_change(row) for row in rows]
-        full = len(changes) == limit
-        reached = changes[-1].position if full else min(position + window, last)
-        if project_id is None:
-            reached = changes[-1].position if changes else position
-        return Batch(changes, reached, reached < last)
+            raise self._reset(position)
+        return Batch([], position, False)
+
+    async def _of_project(self, position: int, limit: int, project_id: str) -> Batch:
+        last = (await self.bounds()).last
+        upto = min(position + _WINDOW, last)
+        params: Params = {"after": position, "upto": upto, "limit": limit, "project_id": project_id}
+        rows = await self.db.fetch(AFTER_OF_PROJECT, params)
+        # Read after the rows: what is kept now was there then.
+        if position + 1 < (await self.bounds()).first or position > last:
+            raise self._reset(position)
+        reached = rows[-1][0] if len(rows) == limit else upto
+        return Batch([_change(row) for row in rows], reached, reached < last)
+
+    def _reset(self, position: int) -> Reset:
+        return Reset(f"changes after {position} of {self.db.name} are not kept")
 
     async def born(self) -> str:
         """Return the database's birth mark; "" if its tables were made without one."""
