@@ -75,14 +75,6 @@ server_index = Table(
     Index("server_index_unplaced", "cell", "project_id"),
 )  # fmt: skip
 
-receipts = Table(
-    "receipts", global_tables,
-    uuid("operation_id", primary_key=True),
-    text("step", 191, primary_key=True),
-    json("output"),
-    time("created_at"),
-)  # fmt: skip
-
 idempotency = Table(
     "idempotency", global_tables,
     uuid("project_id", primary_key=True),

@@ -50,7 +50,7 @@ steps = Table(
     text("error", None, nullable=True),
     bigint("attempts"),
     bigint("spent_us"),
-    text("host", 255, nullable=True),
+    text("port"),  # host:<name>, db:<name>, network, ...
     time("started_at"),
     time("finished_at", nullable=True),
 )  # fmt: skip
@@ -124,4 +124,13 @@ relays = Table(
     uuid("owner", nullable=True),
     bigint("epoch"),
     bigint("beat"),
+)  # fmt: skip
+
+# What an operation of another database has already done in this one (contracts: 2).
+receipts = Table(
+    "receipts", journal_tables,
+    uuid("operation_id", primary_key=True),
+    text("step", 191, primary_key=True),
+    json("output"),
+    time("created_at"),
 )  # fmt: skip

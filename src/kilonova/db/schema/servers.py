@@ -82,7 +82,11 @@ servers_archive = Table(
     Index("servers_archive_updated", "updated_at"),
 )  # fmt: skip
 
-server_numbers = Table("server_numbers", cell_tables, serial("id"), uuid("uuid"))
+server_numbers = Table(
+    "server_numbers", cell_tables,
+    serial("id"),
+    uuid("uuid", unique=True),
+)  # fmt: skip
 
 instance_actions = Table(
     "instance_actions", cell_tables,

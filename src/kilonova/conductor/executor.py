@@ -1,0 +1,318 @@
+"""Runs operations: takes them, commits their boundaries, performs their calls, undoes, records debts.
+
+One task per operation that has something to do; an operation that waits for an event or a timer has
+none. Any conductor may lose an operation at any moment (superseded, taken over): it finds out at its
+next boundary and drops it. Knows stories only as requests and ports only by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from kilonova.conductor import boundary as commit
+from kilonova.conductor.boundary import Boundary, WriteRefused, commit_boundary
+from kilonova.conductor.errors import Lost, Refused, ReplayMismatch, StepError, Transient, UnknownEffect
+from kilonova.conductor.ports import CallContext, Ports
+from kilonova.conductor.run import Known, Row, Run, prepare, refusal_json
+from kilonova.conductor.story import STORIES, Context, Step, Undo, encode
+from kilonova.db.database import Database
+from kilonova.db.errors import DatabaseError
+from kilonova.db.queries import journal as sql
+from kilonova.log import get_logger
+from kilonova.model.command import Fence
+
+log = get_logger(__name__)
+
+_BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+_UNDO_BUDGET_S = 20.0
+
+
+class Executor:
+    """The operations of one database, as one conductor incarnation runs them."""
+
+    def __init__(
+        self,
+        database: Database,
+        ports: Ports,
+        me: str,
+        *,
+        together: frozenset[str] = frozenset(),
+        wake: Callable[[str], None],
+        now_us: Callable[[], int],
+        may_act: Callable[[], bool] = lambda: True,
+        on_end: Callable[[Run], None] | None = None,
+    ) -> None:
+        """`wake(operation id)` tells conductors of new work; `may_act` is False while our beat is late."""
+        self.database, self.ports, self.me, self.together = database, ports, me, together
+        self.active: dict[str, asyncio.Task[None]] = {}
+        self.stuck: dict[str, str] = {}
+        """Operations stopped here for good, with why: shown as an alarm."""
+        self.undo_budget_s = _UNDO_BUDGET_S
+        self.backoff_s = _BACKOFF_S
+        self._again: set[str] = set()
+        self._wake, self._now, self._may_act, self._on_end = wake, now_us, may_act, on_end
+        self._stopping = False
+        self._waiting: dict[str, asyncio.TimerHandle] = {}
+
+    # taking work
+
+    def poke(self, operation_id: str) -> None:
+        """There may be something to do for this operation; runs it unless it runs already."""
+        if self._stopping or operation_id in self.stuck:
+            return
+        if operation_id in self.active:
+            self._again.add(operation_id)
+            return
+        timer = self._waiting.pop(operation_id, None)
+        if timer is not None:
+            timer.cancel()
+        task = asyncio.get_running_loop().create_task(self._run(operation_id), name=f"operation {operation_id}")
+        self.active[operation_id] = task
+        task.add_done_callback(lambda _: self._finished(operation_id))
+
+    def _finished(self, operation_id: str) -> None:
+        self.active.pop(operation_id, None)
+        if operation_id in self._again:
+            self._again.discard(operation_id)
+            self.poke(operation_id)
+
+    async def poll(self) -> None:
+        """Find work by reading the database: what nobody has, and what is mine and due."""
+        for (operation_id,) in await self.database.fetch(sql.FRESH, {}):
+            self.poke(operation_id)
+        for (operation_id,) in await self.database.fetch(sql.MINE_DUE, {"owner": self.me, "now": self._now()}):
+            if operation_id not in self.active:
+                self.poke(operation_id)
+
+    async def stop(self) -> None:
+        """Stop where we are; whoever owns us next goes on from the journal."""
+        self._stopping = True
+        for timer in self._waiting.values():
+            timer.cancel()
+        self._waiting.clear()
+        tasks = list(self.active.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def idle(self) -> None:
+        """Return once no operation has a task (tests and shutdown)."""
+        while self.active:
+            await asyncio.wait(list(self.active.values()))
+
+    # running one
+
+    async def _run(self, operation_id: str) -> None:
+        try:
+            run = await self._load(operation_id)
+            if run is not None:
+                await self._drive(run)
+        except Lost:
+            log.debug("operation %s is no longer ours", operation_id)
+        except ReplayMismatch as error:
+            self.stuck[operation_id] = str(error)
+            log.error("operation %s stopped: %s", operation_id, error)
+        except DatabaseError as error:
+            log.warning("operation %s pauses: %s", operation_id, error)
+            self._sleep(operation_id, 1.0)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("operation %s: the executor failed; it is tried again", operation_id)
+            self._sleep(operation_id, 5.0)
+
+    def _sleep(self, operation_id: str, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiting[operation_id] = loop.call_later(max(0.0, seconds), self._due, operation_id)
+
+    def _due(self, operation_id: str) -> None:
+        self._waiting.pop(operation_id, None)
+        self.poke(operation_id)
+
+    async def _load(self, operation_id: str) -> Run | None:
+        facts = await self.database.fetch_one(sql.LOAD, {"id": operation_id})
+        if facts is None:
+            return None
+        row = Row(*facts)  # the struct's fields are the statement's columns
+        if row.ended_at is not None or row.superseded or row.owner not in (None, self.me):
+            return None
+        story = STORIES.get((row.story, row.version))
+        if story is None:
+            return None  # a conductor takes only what it has
+        steps = [_known(s) for s in await self.database.fetch(sql.STEPS, {"id": operation_id})] if row.owner else []
+        return Run(row, story, steps, self.database.name, self.together)
+
+    async def _drive(self, run: Run) -> None:
+        while True:
+            if run.state in ("ready", "running") and await self._ask_first(run):
+                continue
+            b = await self._boundary(run)
+            if run.ended is not None or run.state in ("done", "undone"):
+                self._end(run)
+                return
+            if run.state == "undoing":
+                await self._undo_next(run)
+                continue
+            steps = b.calls + b.asks
+            if steps:
+                if len(steps) == 1:
+                    await self._perform(run, steps[0])
+                else:
+                    async with asyncio.TaskGroup() as group:
+                        for step in steps:
+                            group.create_task(self._perform(run, step))
+                continue
+            if b.wait is not None and not await self._signalled(run, b.wait):
+                return
+
+    async def _ask_first(self, run: Run) -> bool:
+        """Questions before the first effect of a boundary need no commit of their own."""
+        run.advance()
+        request = run.current
+        if not isinstance(request, Step) or request.kind != "ask":
+            return False
+        await self._perform(run, prepare(request))
+        return True
+
+    async def _boundary(self, run: Run) -> Boundary:
+        refused: dict[tuple[str, str], Refused] = {}
+        while True:
+            if not self._may_act():
+                raise Lost(run.row.id)
+            fresh = run.row.owner is None
+            b = Boundary(run, self.me, self._now(), fresh, dict(refused))
+            try:
+                await self.database.write(commit_boundary, b)
+            except WriteRefused as error:
+                commit.rewind(b)
+                refused[error.step.key] = error.error
+                continue
+            except BaseException:
+                commit.rewind(b)
+                raise
+            if fresh:
+                run.row.owner, run.row.epoch = self.me, run.row.epoch + 1
+            return b
+
+    def _end(self, run: Run) -> None:
+        if self._on_end is not None:
+            self._on_end(run)
+        if run.row.target is not None:
+            self._next_in_lane(run.row.target)
+
+    def _next_in_lane(self, target: str) -> None:
+        async def look() -> None:
+            row = await self.database.fetch_one(sql.HAS_LANE_MATES, {"target": target})
+            if row is not None:
+                self._wake(row[0])
+
+        # A read that takes microseconds on SQLite; losing it costs a poll, not correctness.
+        task = asyncio.get_running_loop().create_task(look())
+        self.active[f"lane {target}"] = task
+        task.add_done_callback(lambda _: self.active.pop(f"lane {target}", None))
+
+    # calls
+
+    def _context(self, run: Run, key: str, undo: bool) -> CallContext:
+        row = run.row
+        fence = Fence(row.number, row.epoch, 1 if undo else 0)
+        context = Context(row.id, row.request_id, row.user_id, row.project_id, self._now(), self.database.dialect)
+        return CallContext(key, row.target, fence, context, undo)
+
+    async def _perform(self, run: Run, step: Step) -> None:
+        """Perform a committed intent (or a question) until it is done, refused, or its budget is spent."""
+        known = run.known.get(step.key)
+        if known is None:
+            known = run.intend(step, self._now())
+        call = self._context(run, f"{run.row.id}/{step.name}/{step.item}", False)
+        started = time.monotonic()
+        spent = known.spent_us / 1e6
+        try:
+            known.output = await self._try(known, step.port, step.method, step.encoded, call, step.budget_s - spent)
+            known.state = "done"
+        except Refused as error:
+            known.state, known.error = "refused", refusal_json(error)
+            if step.owe:
+                owed = Undo(step.port, step.method, step.args, step.resource, step.keeps)
+                known.state, known.undo = "debt", encode(owed)
+                known.undo_failed = f"{error.code}: {error.message} {error.details}".strip()
+        known.spent_us += int((time.monotonic() - started) * 1e6)
+        run.row.spent_us += known.spent_us
+        known.dirty = True
+
+    async def _try(
+        self, known: Known, port: str, method: str, args: bytes, call: CallContext, budget_s: float
+    ) -> bytes:
+        deadline = time.monotonic() + budget_s
+        while True:
+            if not self._may_act():
+                raise Lost(call.context.operation_id)
+            known.attempts += 1
+            try:
+                return await self.ports.perform(port, method, args, call)
+            except (Transient, UnknownEffect) as error:
+                delay = self.backoff_s[min(known.attempts, len(self.backoff_s)) - 1]
+                if time.monotonic() + delay > deadline:
+                    code = "unknown" if isinstance(error, UnknownEffect) else "unavailable"
+                    details = f"gave up after {known.attempts} tries: {error.details}"
+                    raise Refused(error.message, code, details) from error
+                await asyncio.sleep(delay)
+            except Refused:
+                raise
+            except StepError as error:
+                raise Refused(error.message, error.code, error.details) from error
+            except (asyncio.CancelledError, Lost):
+                raise
+            except Exception as error:
+                log.exception("port %s %s failed in operation %s", port, method, call.context.operation_id)
+                raise Refused("An internal error stopped the operation.", "internal", repr(error)[:2000]) from error
+
+    async def _undo_next(self, run: Run) -> None:
+        """Undo the newest step that still needs it; what cannot be undone now becomes a debt."""
+        known = run.undoable()[0]
+        undo = msgspec.json.decode(known.undo)
+        call = self._context(run, f"{run.row.id}/{known.name}/{known.item}/undo", True)
+        args = msgspec.json.encode(undo["args"])
+        attempts = known.attempts
+        try:
+            await self._try(known, undo["port"], undo["method"], args, call, self.undo_budget_s)
+            known.state = "undone"
+        except Refused as error:
+            known.state, known.undo_failed = "debt", f"{error.code}: {error.message} {error.details}".strip()
+            log.warning("operation %s leaves a debt: %s %s", run.row.id, undo["port"], undo["method"])
+            for held in run.undoable():
+                if held.name in undo["holds"]:
+                    held.state, held.dirty = "undone", True
+        known.attempts = attempts
+        known.dirty = True
+
+    async def _signalled(self, run: Run, step: Step) -> bool:
+        """Whether a waiting step got its signal or ran out of time; otherwise park the operation."""
+        known = run.known[step.key]
+        tag = step.args["tag"]
+        row = await self.database.fetch_one(
+            sql.SIGNAL, {"subject": run.row.target or run.row.id, "name": step.method, "tag": tag}
+        )
+        if row is not None:
+            known.state, known.output, known.dirty = "done", row[1].encode(), True
+            return True
+        left = known.started_at / 1e6 + step.budget_s - self._now() / 1e6
+        if left <= 0:
+            known.state, known.dirty = "refused", True
+            known.error = refusal_json(Refused(f"No {step.method} came in {step.budget_s:.0f} s.", "timeout"))
+            return True
+        self._sleep(run.row.id, left)
+        return False
+
+
+def _known(row: tuple[Any, ...]) -> Known:
+    name, item, seq, kind, state, digest, args, output, undo, error, attempts, spent_us, started_at = row
+    return Known(
+        name, item, seq, kind, state, digest, "", args.encode(), (output or "").encode(), (undo or "").encode(),
+        error or "", attempts, spent_us, started_at,
+    )  # fmt: skip
