@@ -45,7 +45,7 @@ def run(words: Sequence[str], phase: Phase) -> tuple[int, str]:
                 # A download and the unpacking after it count to 100 each.
                 share = int(float(fields[1])) // 2 + (50 if kind == "pmstatus" else 0)
                 phase.step(share, 100, fields[2])
-            else:
+            elif kind not in ("pmerror", "pmconffile", "media-change"):
                 printed.append(line)
     return child.returncode, "".join(printed)
 

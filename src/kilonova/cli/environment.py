@@ -140,7 +140,8 @@ def run_pip(folder: Path, words: Sequence[str], held: int, phase: Phase, total: 
             seen += line.startswith(("Collecting ", "Requirement already", "Ignoring "))
             phase.step(min(seen, total), total, "installing" if line.startswith("Installing") else "")
     if child.returncode != 0:
-        last = "\n  ".join("".join(printed).strip().splitlines()[-8:])
+        told = [line for line in "".join(printed).strip().splitlines() if "WARNING: Retrying" not in line]
+        last = "\n  ".join(told[-6:])
         raise CliError(f"pip could not install the locked packages:\n  {last}")
 
 
