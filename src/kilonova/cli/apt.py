@@ -22,7 +22,14 @@ QUIET = {
     "APT_LISTCHANGES_FRONTEND": "none",
     "LC_ALL": "C.UTF-8",
 }
-OPTIONS = ("-q", "-y", "-o", f"DPkg::Lock::Timeout={LOCK_WAIT}", "-o", "Dpkg::Options::=--force-confold")
+OPTIONS = (
+    "-q",
+    "-y",
+    "-o", f"DPkg::Lock::Timeout={LOCK_WAIT}",
+    # A bare root file system has no /dev/pts: packages' scripts then fail on the terminal that apt would make.
+    "-o", "Dpkg::Use-Pty=0",
+    "-o", "Dpkg::Options::=--force-confold",
+)  # fmt: skip
 
 
 def run(words: Sequence[str], phase: Phase) -> tuple[int, str]:
