@@ -86,7 +86,9 @@ def test_apt_is_patient_with_the_lists_lock(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_apt_runs_without_questions_and_shows_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = f'echo "$DEBIAN_FRONTEND $*" >> {tmp_path}/calls; echo pmstatus:a:50.0:unpacking; echo "E: no such thing"'
+    # Status lines go to the descriptor that apt was told; its scripts' output is another one.
+    status = 'fd=$(echo "$*" | sed "s/.*Status-Fd=//; s/ .*//"); echo pmstatus:a:50.0:unpacking > /proc/self/fd/$fd'
+    said = f'echo "$DEBIAN_FRONTEND $*" >> {tmp_path}/calls; {status}; echo "E: no such thing"'
     fake_apt(tmp_path, f'{said}; [ "${{*#*update}}" != "$*" ] || exit 100', monkeypatch)
     with pytest.raises(MissingPackagesError, match=r"apt-get install .* failed:\n  E: no such thing"):
         apt.install(["qemu"])

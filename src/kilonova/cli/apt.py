@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 
@@ -26,35 +27,41 @@ OPTIONS = (
     "-q",
     "-y",
     "-o", f"DPkg::Lock::Timeout={LOCK_WAIT}",
-    # A bare root file system has no /dev/pts: packages' scripts then fail on the terminal that apt would make.
+    # We keep the output in a file; and a bare root file system has no /dev/pts to make a terminal in.
     "-o", "Dpkg::Use-Pty=0",
     "-o", "Dpkg::Options::=--force-confold",
 )  # fmt: skip
 
 
 def run(words: Sequence[str], phase: Phase) -> tuple[int, str]:
-    """Run `apt-get words`, showing its progress; return its exit code and all that it printed."""
-    command = ["apt-get", *OPTIONS, "-o", "APT::Status-Fd=1", *words]
-    printed: list[str] = []
-    with subprocess.Popen(
-        command,
-        env={**os.environ, **QUIET},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
-            kind, *fields = line.rstrip("\n").split(":", 3)
-            if kind in ("dlstatus", "pmstatus") and len(fields) == 3:
-                # A download and the unpacking after it count to 100 each.
-                share = int(float(fields[1])) // 2 + (50 if kind == "pmstatus" else 0)
-                phase.step(share, 100, fields[2])
-            elif kind not in ("pmerror", "pmconffile", "media-change"):
-                printed.append(line)
-    return child.returncode, "".join(printed)
+    """Run `apt-get words`, showing its progress; return its exit code and all that it printed.
+
+    Progress has a pipe of its own: dpkg takes its status descriptor away from packages' scripts, so they'd
+    fail to print if that were standard output. The output is a file, as a daemon that a script starts may
+    keep it open for ever.
+    """
+    reading, writing = os.pipe()
+    with tempfile.TemporaryFile("w+", errors="replace") as output, open(reading, errors="replace") as progress:
+        try:
+            child = subprocess.Popen(
+                ["apt-get", *OPTIONS, "-o", f"APT::Status-Fd={writing}", *words],
+                env={**os.environ, **QUIET},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(writing,),
+            )
+        finally:
+            os.close(writing)
+        with child:
+            for line in progress:
+                kind, *fields = line.rstrip("\n").split(":", 3)
+                if kind in ("dlstatus", "pmstatus") and len(fields) == 3:
+                    # A download and the unpacking after it count to 100 each.
+                    share = int(float(fields[1])) // 2 + (50 if kind == "pmstatus" else 0)
+                    phase.step(share, 100, fields[2])
+        output.seek(0)
+        return child.returncode, output.read()
 
 
 def patiently(words: Sequence[str], phase: Phase) -> tuple[int, str]:
