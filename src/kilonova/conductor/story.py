@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from kilonova.db.database import Tx
+from kilonova.db.database import Database, Tx
 
 T = TypeVar("T")
 Encoded = bytes
@@ -32,6 +32,8 @@ class Context:
     project_id: str
     now: int
     dialect: str
+    source: Database | None = None
+    """The operation's own database, when the effect runs in another one."""
 
 
 EffectFunction = Callable[[Tx, Any, Context], Awaitable[Any]]

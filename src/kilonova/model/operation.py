@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from kilonova.model.guest import GuestSpec
+
 
 class RequestedNetwork(Struct, frozen=True, kw_only=True):
     """One interface as asked for, already checked against the network service."""
@@ -43,6 +45,8 @@ class BuildInputs(Struct, frozen=True, kw_only=True):
     host: str
     node: str
     provider: str
+    spec: GuestSpec
+    """The guest, without its interfaces."""
     networks: tuple[RequestedNetwork, ...] = ()
     alternates: tuple[tuple[str, str, str], ...] = ()
     """(host, node, provider) of the next choices in the same cell."""

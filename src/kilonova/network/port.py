@@ -48,6 +48,14 @@ class PortRequest(Struct, frozen=True, kw_only=True):
     hostname: str = ""
 
 
+class PortsOf(Struct, frozen=True, kw_only=True):
+    """A server's ports, for their removal."""
+
+    server: str
+    keep: tuple[str, ...] = ()
+    """The user's own ports: unbound, not deleted."""
+
+
 class NetworkPort(Protocol):
     async def resolve(
         self, creds: Credentials, requested: tuple[RequestedNetwork, ...] | None, count: int = 1
@@ -60,7 +68,10 @@ class NetworkPort(Protocol):
         """`networks: auto` (2.37): the project's usable network, or raises NetworkError when there is none."""
 
     async def ensure_ports(self, request: PortRequest) -> tuple[Address, ...]:
-        """Make (or find) and bind the ports. Repeating it gives the same ports. Raises NetworkError, NetworkUnavailable."""
+        """Make (or find) and bind the ports; repeating it gives the same ones.
+
+        Raises NetworkError, NetworkUnavailable.
+        """
 
     async def ensure_no_ports(self, server: str, keep: tuple[str, ...] = ()) -> None:
         """Delete the ports made for `server`, unbind those the user brought; "not there" is success."""

@@ -19,7 +19,8 @@ _NAMES = ", ".join(COLUMNS)
 
 INSERT = Statement(f"INSERT INTO servers ({_NAMES}) VALUES ({', '.join(':' + c for c in COLUMNS)})")
 SELECT = Statement(f"SELECT {_NAMES} FROM servers WHERE uuid = :uuid")
-ARCHIVE = Statement(f"INSERT INTO servers_archive ({_NAMES}) SELECT {_NAMES} FROM servers WHERE uuid = :uuid")
+_EXISTS = Statement("SELECT 1 FROM servers WHERE uuid = :uuid")
+_ARCHIVED = Statement("SELECT 1 FROM servers_archive WHERE uuid = :uuid")
 DELETE = Statement("DELETE FROM servers WHERE uuid = :uuid")
 INSERT_ARCHIVED = Statement(
     f"INSERT INTO servers_archive ({_NAMES}) VALUES ({', '.join(':' + c for c in COLUMNS)})"
@@ -88,6 +89,12 @@ def state_payload(row: Row) -> str:
 async def load(tx: Tx, uuid: str) -> Server | None:
     row = await tx.fetch_one(SELECT, {"uuid": uuid})
     return Server(**dict(zip(COLUMNS, row, strict=True))) if row is not None else None
+
+
+async def exists(tx: Tx, uuid: str) -> bool:
+    """Whether the server has a row here, living or archived."""
+    key = {"uuid": uuid}
+    return bool(await tx.fetch(_EXISTS, key)) or bool(await tx.fetch(_ARCHIVED, key))
 
 
 async def insert(tx: Tx, server: Server) -> None:

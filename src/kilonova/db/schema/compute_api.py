@@ -70,6 +70,7 @@ server_index = Table(
     bigint("vcpus"),
     bigint("memory_mb"),
     uuid("operation_id"),  # schedule
+    text("cancelled", 64, nullable=True),  # the request that deleted it before it was placed
     bigint("generation"),
     time("created_at"),
     Index("server_index_unplaced", "cell", "project_id"),
