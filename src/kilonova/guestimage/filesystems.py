@@ -17,7 +17,8 @@ from kilonova.guestimage.tree import EPOCH, Node, Tree
 SECTOR = 512
 ROOT_LABEL = "kilonova-root"
 COMMAND_LINE = (
-    "console=tty0 console=ttyS0,115200 earlyprintk=serial,ttyS0,115200 loglevel=6 net.ifnames=0 lockdown=confidentiality"
+    "console=tty0 console=ttyS0,115200 earlyprintk=serial,ttyS0,115200 loglevel=6 net.ifnames=0 "
+    "lockdown=confidentiality"
 )
 """The kernel speaks on the serial port from its first moment. Lock-down also spares the tree of trace events,
 which costs Linux 6.1 9 MB of memory and a third of a second of boot."""

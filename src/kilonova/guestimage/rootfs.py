@@ -22,6 +22,7 @@ PROGRAMS = {
 }
 """Dynamically linked programs of the guest, by their path in it."""
 
+_EMPTY = ("boot", "dev", "home", "mnt", "proc", "run", "sys")
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
 _OWN_APPLETS = frozenset({"poweroff", "reboot", "halt", "resize2fs", "dpkg", "dpkg-deb", "rpm", "telnetd", "httpd"})
@@ -65,7 +66,7 @@ def initramfs(toolbox: Toolbox, modules: ModuleStore, release: str) -> Tree:
 def root(toolbox: Toolbox, modules: ModuleStore, release: str, about: str) -> Tree:
     """Return the tree of the root file system; ``about`` is the text of /etc/kilonova-release."""
     tree = Tree()
-    for folder in ("boot", "dev", "etc/dropbear", "home", "mnt", "proc", "run", "sys", "usr/lib64", "var/lib", "var/log"):
+    for folder in (*_EMPTY, "etc/dropbear", "usr/lib64", "var/lib", "var/log"):
         tree.directory(folder)
     tree.directory("root", 0o700)
     tree.directory("tmp", 0o1777)
