@@ -48,7 +48,7 @@ class Phase:
 
     def _draw(self, line: str) -> None:
         try:
-            width = os.get_terminal_size(sys.stderr.fileno()).columns
+            width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
         except OSError:
             width = 80
         print("\r\033[K" + line[: width - 1], end="", file=sys.stderr, flush=True)
