@@ -168,7 +168,7 @@ def test_purge_removes_ours_and_leaves_the_rest(tmp_path: Path, monkeypatch: pyt
     assert list(purge.purge_world(folder)) == [f"Nothing to purge: there is no {folder}"]
     for name in ("instances/one", "images"):
         (folder / name).mkdir(parents=True)
-    for name in ("cell.sqlite", "cell.sqlite-wal", "clouds.yaml", "thesis.txt"):
+    for name in ("kilonova.db", "kilonova.db-wal", "clouds.yaml", "thesis.txt"):
         (folder / name).touch()
     said = list(purge.purge_world(folder))
     assert said == ["guests of cloud", f"Left in {folder} (not made by kilonova): thesis.txt"]

@@ -17,29 +17,38 @@ from pathlib import Path
 from kilonova.cli import running
 from kilonova.cli.errors import CliError
 
-# Everything that any part of kilonova ever writes into DIR, as glob patterns of its top level.
+# Everything that any part of kilonova ever writes into DIR, as glob patterns of its top level. The name that
+# drivers know their things by goes last: a purge that was stopped can be repeated.
 OWNED = (
-    "lock",
     "kilonova.pid",
     "kilonova.log*",
     "clouds.yaml*",
     "openrc*",
     "state.json*",
     "verdict.json*",
-    "config*.toml",
+    "kilonova.toml",
     "*.pem",
     "*.key",
-    "*.sqlite*",
-    "backup-*",
+    "kilonova.db*",
+    "nova_api*.db*",
+    "nova_cell*.db*",
+    "global*.db*",
+    "cell*.db*",
+    "backup*",
     "compute",
-    "fences*",
+    "ledger.log*",
+    "enrolment",
     "images",
     "instances",
     "keys",
+    "libvirt",
     "run",
-    "sim*",
+    "sim",
     "tls",
     "tmp",
+    ".cloud-id.*",
+    "cloud-id",
+    "lock",
 )
 
 
