@@ -101,6 +101,12 @@ class BusCore:
         """Send one frame to every other process that listens on the topic."""
         raise NotImplementedError
 
+    def _relay(self, envelope: Envelope, data: bytes, peer: Peer) -> None:
+        """Pass on, as it is, what is for everybody, where the transport needs a middleman."""
+
+    def _hello(self, envelope: Envelope, member: Member, peer: Peer) -> None:
+        """Take a peer's introduction, where the transport has one."""
+
     def _handlers_changed(self) -> None:
         """Called after a handler was added."""
 
@@ -282,10 +288,14 @@ class BusCore:
         elif kind in REPLIES:
             self._match(envelope, member)
         elif kind is Kind.WAKE:
+            self._relay(envelope, data, peer)
             self._deliver_wake(envelope.name, envelope.payload.decode(errors="replace"))
         elif kind is Kind.FANOUT:
+            self._relay(envelope, data, peer)
             self._deliver_fanout(envelope.name, envelope.payload)
-        elif kind is not Kind.HELLO:
+        elif kind is Kind.HELLO:
+            self._hello(envelope, member, peer)
+        else:
             self._take(envelope, member, peer, at)
 
     def _match(self, envelope: Envelope, member: Member) -> None:
