@@ -142,7 +142,7 @@ async def test_a_transaction_awaits_nothing_else(db: Database) -> None:
         await asyncio.sleep(0)
 
     for f in (sleepy, yielding):
-        with pytest.raises((DatabaseError, RuntimeError), match="awaited something else|no running event loop"):
+        with pytest.raises((DatabaseError, RuntimeError), match=r"awaited something else|no running event loop"):
             await db.write(f, None)
     assert await db.fetch_one(USED, COUNTER) is None
     await db.write(seed, ["cores"])  # and it goes on

@@ -10,6 +10,9 @@ Knows nothing of what the kinds and payloads mean.
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -17,6 +20,9 @@ from msgspec import Struct
 from kilonova.db.database import Database, Tx
 from kilonova.db.errors import DatabaseError
 from kilonova.db.statement import Params, Row, Statement
+from kilonova.log import get_logger
+
+log = get_logger(__name__)
 
 KEPT_US = 24 * 3600 * 1_000_000
 """How long changes are kept, in microseconds."""
@@ -180,6 +186,18 @@ async def trim(db: Database, now: int, kept_us: int = KEPT_US) -> int:
         await db.write(_trim, upto)
         if upto != rows[:-1][-1][0] or len(rows) <= _TRIM:
             return removed
+
+
+async def keep_trimmed(databases: Sequence[Database], every_s: float = 600.0) -> None:
+    """Trim the databases now and then until cancelled."""
+    while True:
+        for db in databases:
+            try:
+                removed = await trim(db, time.time_ns() // 1000)
+                log.debug("removed %d old changes of %s", removed, db.name)
+            except DatabaseError as error:
+                log.warning("old changes of %s stay: %s", db.name, error)
+        await asyncio.sleep(every_s)
 
 
 async def _trim(tx: Tx, upto: int) -> None:
