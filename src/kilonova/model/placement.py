@@ -12,6 +12,12 @@ from kilonova.model.guest import HostFacts
 
 PROVIDER_CHANGED = "provider"
 """Kind of the change whose payload is a `ProviderState`."""
+HOST_CHANGED = "host"
+"""Kind of the change that says: what a host is (its row, its traits) changed; read it. The subject is its uuid."""
+SERVICE_CHANGED = "service"
+"""Kind of the change that says: a service was enabled, disabled, forced down, made; the subject is its *host name*."""
+AGGREGATE_CHANGED = "aggregate"
+"""Kind of the change that says: a host aggregate (zone, metadata, hosts) changed; the subject is its uuid."""
 
 
 class Claim(Struct, frozen=True, kw_only=True):

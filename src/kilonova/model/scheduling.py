@@ -10,9 +10,6 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-SCHEDULER_TOPIC = "scheduler"
-"""Fan-out topic that carries provider states."""
-
 
 class Request(Struct, frozen=True, kw_only=True):
     """Places for one or more equal servers."""

@@ -10,33 +10,19 @@ from collections.abc import Iterable
 
 import msgspec
 
+from kilonova.db import changes
 from kilonova.db.database import Tx
-from kilonova.db.statement import Statement
-from kilonova.model.placement import PROVIDER_CHANGED, ProviderState
+from kilonova.model.placement import HOST_CHANGED, PROVIDER_CHANGED, ProviderState
 
 _encode = msgspec.json.Encoder().encode
-_EMIT = {
-    kind: Statement(
-        f"""INSERT INTO {kind} (kind, subject, project_id, generation, payload, created_at)
-            VALUES (:kind, :subject, :project_id, :generation, :payload, :now)"""  # noqa: S608  (a table's name)
-    )
-    for kind in ("changes", "outbox")
-}
 
 
 async def announce(tx: Tx, states: Iterable[ProviderState], now: int) -> None:
-    """Record the states as changes. Call it last: readers are woken by the commit."""
-    statement = _EMIT["changes" if tx.dialect == "sqlite" else "outbox"]
+    """Record the states as changes."""
     for state in states:
-        payload = _encode(state).decode()
-        await tx.execute(
-            statement,
-            {
-                "kind": PROVIDER_CHANGED,
-                "subject": state.uuid,
-                "project_id": "",
-                "generation": state.generation,
-                "payload": payload,
-                "now": now,
-            },
-        )
+        await changes.emit(tx, PROVIDER_CHANGED, state.uuid, "", state.generation, _encode(state), now)
+
+
+async def announce_host(tx: Tx, uuid: str, generation: int, now: int) -> None:
+    """Record that what a host is (its row, its traits) changed."""
+    await changes.emit(tx, HOST_CHANGED, uuid, "", generation, "{}", now)

@@ -58,7 +58,7 @@ def _take(count: int) -> Statement:
     # Giving back is allowed over capacity: an inventory may have shrunk below what is used.
     fits = " OR ".join(f"(resource_class = :c_{i} AND (:n_{i} <= 0 OR used + :n_{i} <= capacity))" for i in each)
     return Statement(
-        f"UPDATE inventories SET used = CASE resource_class {cases} ELSE used END "  # noqa: S608  (no value in it)
+        f"UPDATE inventories SET used = CASE resource_class {cases} ELSE used END "
         f"WHERE provider = :provider AND ({fits})"
     )
 
@@ -134,7 +134,7 @@ async def states(tx: Tx, providers: Sequence[str]) -> dict[str, ProviderState]:
         rows = []
         for at in range(0, len(providers), 1000):
             part: list[Value] = list(providers[at : at + 1000])
-            rows += await tx.fetch(_states(len(part)), in_values("uuid", part))
+            rows += await tx.fetch(_states(min(1000, 1 << (len(part) - 1).bit_length())), in_values("uuid", part))
     return fold_states(rows)
 
 

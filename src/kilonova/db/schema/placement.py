@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlalchemy import Index, Table
 
 from kilonova.db.schema.metadata import global_tables
-from kilonova.db.schema.types import bigint, double, text, time, uuid
+from kilonova.db.schema.types import bigint, double, json, text, time, uuid
 
 resource_providers = Table(
     "resource_providers", global_tables,
@@ -20,6 +20,7 @@ resource_providers = Table(
     uuid("root"),
     bigint("generation"),
     bigint("consumers"),  # how many consumers hold something here
+    json("traits"),  # copy of provider_traits for those who read all providers
     time("created_at"),
     time("updated_at"),
     Index("resource_providers_parent", "parent"),

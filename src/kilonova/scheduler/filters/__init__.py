@@ -1,0 +1,1 @@
+"""Filters by Nova's names, one file each. A filter is a mask over all hosts; see `protocol`."""
