@@ -59,6 +59,7 @@ class Link:
         self.heard = 0.0
         self.topics: frozenset[str] = frozenset()
         self.socket: LoopSocket | None = None
+        self.events: LoopSocket | None = None
 
     def send(self, data: bytes) -> bool:
         return self.socket is not None and self.socket.send([data])
@@ -96,6 +97,7 @@ class ZeroMQBus(BusCore):
         self._keys, self._directory, self._bind, self._dead = keys, directory, bind, dead
         self._links = [Link(name, address) for name, address in conductors if name != identity.name]
         self._turn = 0
+        self._look_at_links = asyncio.Event()
         self._diallers: dict[bytes, Dialler] = {}
         self._host_diallers: dict[str, Dialler] = {}
         self._context: zmq.Context[Any] | None = None
@@ -152,6 +154,8 @@ class ZeroMQBus(BusCore):
         socket.setsockopt(zmq.CURVE_PUBLICKEY, zmq.curve_public(secret))
         socket.setsockopt(zmq.CURVE_SERVERKEY, z85.encode(server_key))
         socket.connect(f"tcp://{link.address}")
+        events = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        link.events = LoopSocket(events, self._loop, lambda _: self._disconnected(link))
         link.socket = LoopSocket(socket, self._loop, lambda parts: self._from_link(link, parts))
 
     async def stop(self) -> None:
@@ -163,7 +167,8 @@ class ZeroMQBus(BusCore):
             link.send(BYE)
         for dialler in self._diallers.values():
             dialler.send(BYE)
-        for socket in (*(link.socket for link in self._links), self._router, self._allow):
+        ours = [socket for link in self._links for socket in (link.events, link.socket)]
+        for socket in (*ours, self._router, self._allow):
             if socket is not None:
                 socket.close()
         if self._context is not None:
@@ -199,13 +204,23 @@ class ZeroMQBus(BusCore):
                 if not link.up:
                     self._introduce(link)
             waiting = any(not link.up for link in self._links)
-            await asyncio.sleep(HELLO_SECONDS if waiting else max(0.01, ping_at - loop.time()))
+            self._look_at_links.clear()
+            try:
+                async with asyncio.timeout(HELLO_SECONDS if waiting else max(0.01, ping_at - loop.time())):
+                    await self._look_at_links.wait()
+            except TimeoutError:
+                pass
 
     def _drop_revoked(self) -> None:
         for dialler in list(self._diallers.values()):
             if dialler.name and self._directory.get(dialler.name) is None:
                 log.warning("%s is no longer enrolled", dialler.name)
                 self._forget(dialler)
+
+    def _disconnected(self, link: Link) -> None:
+        if link.up:
+            self._down(link)
+        self._look_at_links.set()
 
     def _down(self, link: Link) -> None:
         link.up = False
