@@ -41,6 +41,7 @@ class Executor:
         ports: Ports,
         me: str,
         *,
+        name: str,
         together: frozenset[str] = frozenset(),
         wake: Callable[[str], None],
         now_us: Callable[[], int],
@@ -48,7 +49,7 @@ class Executor:
         on_end: Callable[[Run], None] | None = None,
     ) -> None:
         """`wake(operation id)` tells conductors of new work; `may_act` is False while our beat is late."""
-        self.database, self.ports, self.me, self.together = database, ports, me, together
+        self.database, self.ports, self.me, self.name, self.together = database, ports, me, name, together
         self.active: dict[str, asyncio.Task[None]] = {}
         self.stuck: dict[str, str] = {}
         """Operations stopped here for good, with why: shown as an alarm."""
@@ -145,7 +146,7 @@ class Executor:
         if story is None:
             return None  # a conductor takes only what it has
         steps = [_known(s) for s in await self.database.fetch(sql.STEPS, {"id": operation_id})] if row.owner else []
-        return Run(row, story, steps, self.database.name, self.together)
+        return Run(row, story, steps, self.name, self.together)
 
     async def _drive(self, run: Run) -> None:
         while True:

@@ -76,6 +76,7 @@ INSERT_OWNER = Statement(
 )
 BEAT = Statement("UPDATE owners SET beat = beat + 1 WHERE incarnation = :incarnation AND ended = 0")
 OWNERS = Statement("SELECT incarnation, beat FROM owners WHERE ended = 0")
+LEAVE = Statement("UPDATE owners SET ended = 1 WHERE incarnation = :incarnation")
 END_OWNER = Statement("UPDATE owners SET ended = 1 WHERE incarnation = :incarnation AND ended = 0 AND beat = :beat")
 OWNERS_OF_OPEN = Statement(
     """SELECT DISTINCT o.owner FROM operations o WHERE o.ended_at IS NULL AND o.owner IS NOT NULL

@@ -1,0 +1,50 @@
+"""The port to other databases: an effect runs there once, with a receipt (contracts: 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import msgspec
+
+from kilonova.conductor.errors import Refused, Transient, UnknownEffect
+from kilonova.conductor.ports import CallContext
+from kilonova.conductor.story import EFFECTS, Context, Effect, encode
+from kilonova.db.database import Database, Tx
+from kilonova.db.errors import Busy, CommitUnknown, DatabaseError, StorageFull
+from kilonova.db.queries import journal
+
+
+class DatabasePort:
+    """``db:<name>``."""
+
+    def __init__(self, databases: Mapping[str, Database]) -> None:
+        self._databases = databases
+
+    async def perform(self, target: str, method: str, args: bytes, call: CallContext) -> bytes:
+        database = self._databases[target]
+        effect = EFFECTS[method]
+        source = self._databases["global"]
+        context = replace(call.context, source=None if source is database else source)
+        try:
+            return await database.write(_once, (effect, args, call.key, context))
+        except (Busy, StorageFull) as error:
+            raise Transient("The database is busy.", "database", str(error)) from error
+        except CommitUnknown as error:
+            raise UnknownEffect("The database did not answer.", "database", str(error)) from error
+        except Refused:
+            raise
+        except DatabaseError as error:
+            raise Transient("The database cannot be reached.", "database", str(error)) from error
+
+
+async def _once(tx: Tx, args: tuple[Effect, bytes, str, Context]) -> bytes:
+    effect, encoded, key, context = args
+    receipt = {"operation_id": context.operation_id, "step": key}
+    row = await tx.fetch_one(journal.FIND_RECEIPT, receipt)
+    if row is not None:
+        return str(row[0]).encode()
+    value = await effect.function(tx, msgspec.json.decode(encoded, type=effect.args), context)
+    output = encode(value)
+    await tx.execute(journal.INSERT_RECEIPT, {**receipt, "output": output.decode(), "now": context.now})
+    return output

@@ -1,0 +1,194 @@
+"""What hosts report becomes rows: who they are, what runs on them, what is no longer there.
+
+Reports are levels: applied if newer than what this host said before, committed before they are
+acknowledged. A host speaks only for itself (checked by the bus). Guests change power_state; a running
+server whose guest has stopped by itself is stopped by an operation, recorded with its cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+import msgspec
+
+from kilonova.bus.api import RemoteError, Sender
+from kilonova.conductor.host_port import HostPort
+from kilonova.db.database import Database, Tx
+from kilonova.db.queries import host_reports as sql
+from kilonova.db.queries import server_state
+from kilonova.db.queries.operations import open_operation
+from kilonova.log import get_logger
+from kilonova.model.command import HostBeats, HostReport
+from kilonova.model.guest import GuestFact
+from kilonova.model.operation import NewOperation, StopInputs
+from kilonova.model.placement import HostReport as HostRecord
+from kilonova.model.placement import Ratios
+from kilonova.model.power import PowerState
+from kilonova.placement.inventory import record_hosts
+
+log = get_logger(__name__)
+_beats = msgspec.json.Decoder(HostBeats)
+_OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
+
+
+class Reports:
+    """Applies the reports that reach this conductor."""
+
+    def __init__(
+        self,
+        global_: Database,
+        cell: Callable[[str], tuple[str, Database]],
+        hosts: HostPort,
+        *,
+        ratios: Ratios,
+        beat: Callable[[tuple[str, ...], str, int], None],
+        wake: Callable[[str], None],
+        now_us: Callable[[], int],
+    ) -> None:
+        """`cell(host)`: the name and database of the cell a host is in; `beat(hosts, incarnation, counter)`."""
+        self._global, self._cell, self._hosts = global_, cell, hosts
+        self._ratios, self._beat, self._wake, self._now = ratios, beat, wake, now_us
+        self._members: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._seen: dict[str, tuple[str, int]] = {}
+        self.unknown_guests: dict[tuple[str, str], GuestFact] = {}
+        """Guests that a host shows and no record owns, for `doctor`: (host, uuid) -> fact."""
+
+    async def take(self, sender: Sender, payload: bytes) -> None:
+        """Handle one envelope; returning acknowledges it."""
+        beats = _beats.decode(payload)
+        if beats.hosts is not None:
+            self._members[beats.process] = (beats.members, beats.hosts)
+        members = self._members.get(beats.process)
+        if members is None or members[0] != beats.members:
+            raise RemoteError("unknown_members", "tell who you are", True)
+        self._beat(members[1], beats.incarnation, beats.beat)
+        reports = [r for r in beats.reports if sender.may_speak_for(r.host) and self._newer(r)]
+        if not reports:
+            return
+        await self._record(reports)
+        for report in reports:
+            if report.full or report.guests or report.gone:
+                await self._apply(report)
+            for result in report.results:
+                self._hosts.deliver(result)
+            self._seen[report.host] = (report.incarnation, report.seq)
+
+    def _newer(self, report: HostReport) -> bool:
+        seen = self._seen.get(report.host)
+        return seen is None or (report.incarnation, report.seq) > seen
+
+    async def _record(self, reports: list[HostReport]) -> None:
+        """Rows, providers and inventories of hosts that tell their facts."""
+        now = self._now()
+        records = [
+            HostRecord(
+                uuid=host_uuid(r.host), host=r.host, node=r.facts.hostname, cell=self._cell(r.host)[0],
+                facts=r.facts, now=now,
+            )
+            for r in reports if r.facts is not None
+        ]  # fmt: skip
+        if records:
+            await self._global.write(_record, (records, self._ratios, now))
+
+    async def _apply(self, report: HostReport) -> None:
+        _, database = self._cell(report.host)
+        facts = {g.uuid: g for g in report.guests}
+        opened = await database.write(_levels, (report, facts, self._now()))
+        for operation_id in opened:
+            self._wake(operation_id)
+        if report.full:
+            await self._note_unknown(report, database)
+
+    async def _note_unknown(self, report: HostReport, database: Database) -> None:
+        for key in [k for k in self.unknown_guests if k[0] == report.host]:
+            del self.unknown_guests[key]
+        for guest in report.guests:
+            if await database.fetch_one(sql.KNOWN, {"uuid": guest.uuid}) is None:
+                self.unknown_guests[report.host, guest.uuid] = guest
+                log.warning("host %s shows guest %s, which no server owns", report.host, guest.uuid)
+
+
+def host_uuid(host: str) -> str:
+    """A host's id, and its resource provider's: the same however often it is seen for the first time."""
+    return str(uuid5(NAMESPACE_URL, f"kilonova:host:{host}"))
+
+
+async def _record(tx: Tx, args: tuple[list[HostRecord], Ratios, int]) -> None:
+    records, ratios, now = args
+    recorded = await record_hosts(tx, records, ratios)
+    if not recorded.new:
+        return
+    new = set(recorded.new)
+    row = await tx.fetch_one(sql.LAST_SERVICE, {})
+    number = row[0] if row else 0
+    for record in records:
+        if record.uuid in new:
+            number += 1
+            service = str(uuid5(NAMESPACE_URL, f"kilonova:service:{record.host}"))
+            await tx.insert_if_absent(
+                sql.INSERT_SERVICE,
+                {
+                    "uuid": service, "number": number, "host": record.host, "binary": "nova-compute",
+                    "cell": record.cell, "version": 1, "now": now,
+                },
+            )  # fmt: skip
+
+
+async def _levels(tx: Tx, args: tuple[HostReport, dict[str, GuestFact], int]) -> list[str]:
+    """Bring power states in line with what the host sees; the operations opened for guests that stopped."""
+    report, facts, now = args
+    opened: list[str] = []
+    rows: list[tuple[Any, ...]] = []
+    if report.full:
+        rows = [(*row, row[0]) for row in await tx.fetch(sql.ON_HOST, {"host": report.host})]
+        rows = [(uuid, vm, task, power, generation) for uuid, vm, task, power, generation, _ in rows]
+    else:
+        for uuid in (*facts, *report.gone):
+            row = await tx.fetch_one(sql.ONE, {"uuid": uuid})
+            if row is not None and row[0] == report.host:
+                rows.append((uuid, *row[1:]))
+    for uuid, vm_state, task_state, power_state, generation in rows:
+        fact = facts.get(uuid)
+        if vm_state == "building" or task_state == "deleting":
+            continue
+        power = fact.power_state if fact is not None else PowerState.NOSTATE
+        if int(power) != power_state:
+            await tx.execute(
+                sql.POWER,
+                {"uuid": uuid, "generation": generation, "host": report.host, "power_state": int(power), "now": now},
+            )
+            await server_state.emit_state(tx, uuid, now)
+        if vm_state == "active" and task_state is None and power in _OFF:
+            opened.append(await _open_stop(tx, uuid, now))
+    return opened
+
+
+async def _open_stop(tx: Tx, uuid: str, now: int) -> str:
+    """The guest stopped by itself: record it as a stop, so that the server shows SHUTOFF (Nova's power sync)."""
+    server = await server_state.load(tx, uuid)
+    assert server is not None
+    operation_id, request_id = str(uuid4()), f"req-{uuid4()}"
+    number = server.next_number
+    await server_state.change(
+        tx, uuid, {"task_state": "powering-off", "next_number": number + 1, "operation_id": operation_id}, now
+    )
+    before = {"vm_state": "active", "task_state": None, "power_state": server.power_state}
+    await open_operation(
+        tx,
+        NewOperation(
+            id=operation_id, story="stop", target=uuid, number=number,
+            inputs=msgspec.json.encode(StopInputs(server=uuid, graceful_s=0)),
+            before=msgspec.json.encode(before).decode(), request_id=request_id, user_id=server.user_id,
+            project_id=server.project_id, created_at=now,
+        ),
+    )  # fmt: skip
+    await tx.execute(
+        server_state.START_ACTION,
+        {
+            "id": operation_id, "server": uuid, "request_id": request_id, "action": "stop", "user_id": server.user_id,
+            "project_id": server.project_id, "started": now, "now": now,
+        },
+    )  # fmt: skip
+    return operation_id

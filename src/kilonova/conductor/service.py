@@ -1,0 +1,188 @@
+"""The conductor service of one process: an executor for each database, owners, debts, reports, asks.
+
+Composes what the other modules of this room do; decides nothing about servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from kilonova.bus.api import Bus, BusError, RemoteError, Sender
+from kilonova.conductor import operations as _stories  # noqa: F401  # registers every story
+from kilonova.conductor.database_port import DatabasePort
+from kilonova.conductor.debts import Reconciler
+from kilonova.conductor.executor import Executor
+from kilonova.conductor.host_port import HostPort
+from kilonova.conductor.network_port import NetworkSteps
+from kilonova.conductor.ownership import Ownership
+from kilonova.conductor.ports import Port, Ports
+from kilonova.conductor.reports import Reports
+from kilonova.conductor.run import Run
+from kilonova.db.database import Database
+from kilonova.db.errors import DatabaseError
+from kilonova.db.queries import server_state
+from kilonova.log import get_logger
+from kilonova.metadata.document import config_drive
+from kilonova.model.command import ForgetArgs, Forgotten, Method
+from kilonova.model.placement import Ratios
+from kilonova.model.server import Server
+from kilonova.network.port import NetworkPort
+
+log = get_logger(__name__)
+
+OPERATION_TOPIC = "operation"
+"""Wakes: an operation's id."""
+_POLL_S = 1.0
+_DEBT_S = 5.0
+_FORGET_S = 2.0
+_encode = msgspec.json.Encoder().encode
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Conductor:
+    """One incarnation of a conductor."""
+
+    def __init__(
+        self,
+        global_: Database,
+        cells: Mapping[str, Database],
+        bus: Bus,
+        *,
+        name: str,
+        scheduler: Port,
+        network: NetworkPort,
+        beat: Callable[[tuple[str, ...], str, int], None] = lambda hosts, incarnation, counter: None,
+        ratios: Ratios | None = None,
+        alone: bool = False,
+        default_cell: str = "cell1",
+        now_us: Callable[[], int] = _now_us,
+    ) -> None:
+        """`alone`: this process is the only one (it holds the lock on the cloud's folder)."""
+        self.me = str(uuid4())
+        self.bus, self.now_us = bus, now_us
+        named: dict[str, Database] = {"global": global_, **cells}
+        self._named = named
+        self._default_cell = default_cell
+        self.hosts = HostPort(bus)
+        self.ports = Ports()
+        self.ports.add("host", self.hosts)
+        self.ports.add("network", NetworkSteps(network))
+        self.ports.add("scheduler", scheduler)
+        self.ports.add("db", DatabasePort(named))
+        self.executors: list[Executor] = []
+        self.owners: list[Ownership] = []
+        self.reconcilers: list[Reconciler] = []
+        for database in dict.fromkeys(named.values()):
+            names = [n for n, d in named.items() if d is database]
+            owner = Ownership(database, self.me, name, alone=alone, now_us=now_us)
+            self.owners.append(owner)
+            self.executors.append(
+                Executor(
+                    database, self.ports, self.me, name=names[0], together=frozenset(names), wake=self.wake,
+                    now_us=now_us, may_act=owner.may_act, on_end=self._ended,
+                )
+            )  # fmt: skip
+            self.reconcilers.append(Reconciler(database, self.ports, now_us))
+        self.reports = Reports(
+            global_, self._cell_of, self.hosts, ratios=ratios or Ratios(), beat=beat, wake=self.wake, now_us=now_us
+        )
+        self._forget: dict[str, dict[str, set[str]]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _cell_of(self, host: str) -> tuple[str, Database]:
+        return self._default_cell, self._named[self._default_cell]
+
+    def wake(self, operation_id: str) -> None:
+        """Tell every conductor, this one first and without the queue."""
+        self.poke(operation_id)
+        self.bus.wake(OPERATION_TOPIC, operation_id)
+
+    def poke(self, operation_id: str) -> None:
+        """Look for this operation in every database of ours (ids say nothing of where they live)."""
+        for executor in self.executors:
+            executor.poke(operation_id)
+
+    async def start(self) -> None:
+        """Announce, take over, listen, run."""
+        for owner in self.owners:
+            await owner.start()
+        self.bus.on_wake(OPERATION_TOPIC, self.poke)
+        self.bus.on_report(self.reports.take)
+        self.bus.answer("server.config_drive", self._config_drive)
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._every(_POLL_S, self._poll), name="conductor poll"),
+            loop.create_task(self._every(_DEBT_S, self._pay), name="conductor debts"),
+            loop.create_task(self._every(_FORGET_S, self._send_forget), name="conductor forget"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop in the middle of whatever runs; the journal goes on elsewhere or at the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for executor in self.executors:
+            await executor.stop()
+        for owner in self.owners:
+            await owner.leave()
+
+    async def _every(self, seconds: float, work: Callable[[], Any]) -> None:
+        while True:
+            try:
+                await work()
+            except DatabaseError as error:
+                log.warning("conductor: %s", error)
+            except Exception:
+                log.exception("conductor round failed")
+            await asyncio.sleep(seconds)
+
+    async def _poll(self) -> None:
+        for owner, executor in zip(self.owners, self.executors, strict=True):
+            for operation_id in await owner.beat():
+                executor.poke(operation_id)
+            await executor.poll()
+
+    async def _pay(self) -> None:
+        for reconciler in self.reconcilers:
+            await reconciler.pay()
+
+    # results that hosts need keep no longer
+
+    def _ended(self, run: Run) -> None:
+        if run.row.target is None or run.row.story == "delete":
+            return  # the host forgets a deleted server by itself
+        for known in run.known.values():
+            if known.kind == "call" and known.port.startswith("host:"):
+                keys = self._forget.setdefault(known.port[5:], {}).setdefault(run.row.target, set())
+                keys.add(f"{run.row.id}/{known.name}/{known.item}")
+
+    async def _send_forget(self) -> None:
+        waiting, self._forget = self._forget, {}
+        for host, servers in waiting.items():
+            items = tuple(Forgotten(server=s, keys=tuple(k)) for s, k in servers.items())
+            with suppress(BusError):  # a host that misses it drops results by age
+                await self.bus.call(host, Method.FORGET, _encode(ForgetArgs(items=items)), ttl=2.0)
+
+    # what hosts ask
+
+    async def _config_drive(self, sender: Sender, payload: bytes) -> bytes:
+        uuid = msgspec.json.decode(payload)["server"]
+        for database in dict.fromkeys(self._named.values()):
+            row = await database.fetch_one(server_state.SELECT, {"uuid": uuid})
+            if row is None:
+                continue
+            server = Server(**dict(zip(server_state.COLUMNS, row, strict=True)))
+            if server.host is None or not sender.may_speak_for(server.host):
+                raise RemoteError("forbidden", "the server is not on this host")
+            return _encode(config_drive(server))
+        raise RemoteError("refused", f"there is no server {uuid}")

@@ -1,0 +1,25 @@
+"""SQL of what hosts report: services, which host holds which guest, power states."""
+
+from __future__ import annotations
+
+from kilonova.db.statement import Statement
+
+SERVICE = Statement("SELECT uuid, cell, forced_down FROM services WHERE host = :host AND binary = :binary")
+SERVICES_OF_PROCESS = Statement("SELECT host, uuid FROM services WHERE binary = :binary")
+LAST_SERVICE = Statement("SELECT COALESCE(MAX(number), 0) FROM services")
+INSERT_SERVICE = Statement(
+    """INSERT INTO services (uuid, number, host, binary, cell, disabled, disabled_reason, forced_down, incarnation,
+         beat, report_seq, version, generation, created_at, updated_at)
+       VALUES (:uuid, :number, :host, :binary, :cell, 0, NULL, 0, NULL, 0, 0, :version, 1, :now, :now)"""
+)
+BEATS = Statement(
+    "UPDATE services SET beat = beat + 1, updated_at = :now WHERE uuid = :uuid"
+)
+ON_HOST = Statement("SELECT uuid, vm_state, task_state, power_state, generation FROM servers WHERE host = :host")
+ONE = Statement("SELECT host, vm_state, task_state, power_state, generation FROM servers WHERE uuid = :uuid")
+POWER = Statement(
+    """UPDATE servers SET power_state = :power_state, generation = generation + 1, updated_at = :now
+       WHERE uuid = :uuid AND generation = :generation AND host = :host"""
+)
+KNOWN = Statement("SELECT uuid FROM servers WHERE uuid = :uuid")
+"""Whether a guest that a host shows has a server here."""
