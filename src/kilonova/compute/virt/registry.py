@@ -5,16 +5,20 @@ A driver's modules are imported when one is asked for, so a cloud of sim hosts n
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kilonova.compute.virt.driver import Driver
 from kilonova.compute.virt.mark import cloud_id, read_cloud_id
+from kilonova.log import get_logger
 
 if TYPE_CHECKING:
     from kilonova.compute.virt.sim.world import SimWorld
 
+log = get_logger(__name__)
 _worlds: dict[Path, SimWorld] = {}
 
 
@@ -29,19 +33,57 @@ def sim_world(directory: Path) -> SimWorld:
 
 
 def create(kind: str, directory: Path, hostname: str, options: Mapping[str, Any] | None = None) -> Driver:
-    """A driver, not yet started. `kind`: sim, libvirt, uml."""
+    """A driver, not yet started. `kind`: sim, libvirt, uml.
+
+    Options of libvirt: `virt_type` (qemu, kvm), `uri` (default: whatever daemon the machine has, or our own).
+    Options of uml: `kernel`, `initrd` (paths). Unknown ones are a TypeError.
+    """
     chosen = dict(options or {})
+    directory = directory.resolve()
     match kind:
         case "sim":
             from kilonova.compute.virt.sim.driver import SimDriver
 
-            return SimDriver(sim_world(directory), hostname, cloud_id(directory))
-    raise ValueError(f"no such driver: {kind} ({chosen})")
+            return SimDriver(sim_world(directory), hostname, cloud_id(directory), **chosen)
+        case "libvirt":
+            from kilonova.compute.virt.libvirt.driver import LibvirtDriver
+
+            return LibvirtDriver(directory, hostname, cloud_id(directory), **chosen)
+    raise ValueError(f"no such driver: {kind}")
 
 
 def purge(directory: Path) -> list[str]:
-    """Destroy what this cloud made on this host; one line a thing, for the operator. Blocks."""
+    """Destroy what this cloud made on this host; one line a thing, for the operator. Blocks.
+
+    Goes by marks and by DIR's tree only, so it needs no database. The mark itself stays: it goes with DIR.
+    """
+    directory = directory.resolve()
     cloud = read_cloud_id(directory)
     if cloud is None:
         return []
-    return []
+    said: list[str] = []
+    if (directory / "sim" / "world.db").exists():
+        said += _purge_sim(directory, cloud)
+    from kilonova.compute.virt.libvirt.purge import purge as purge_libvirt
+
+    return said + purge_libvirt(directory, cloud)
+
+
+def _purge_sim(directory: Path, cloud: str) -> list[str]:
+    path = directory / "sim" / "world.db"
+    opened = _worlds.pop(path, None)
+    try:
+        world = opened or sim_world(directory)
+        gone, empty = world.purge(cloud), world.empty()
+        world.close()
+    except sqlite3.DatabaseError as error:
+        # Broken: all of it is ours to remove, for it is a simulation inside DIR.
+        gone, empty = 1, True
+        log.warning("the sim world is unreadable", extra={"kn": {"error": str(error)}})
+    _worlds.pop(path, None)
+    if empty:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+    return [f"sim thing {n + 1} of {gone}" for n in range(gone)] if gone < 10 else [f"{gone} sim things"]
