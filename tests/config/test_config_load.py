@@ -1,5 +1,8 @@
 """Where settings come from, which source wins, and what is said about wrong ones."""
 
+import subprocess
+import sys
+
 import pytest
 
 from kilonova.config import ConfigError, load
@@ -190,3 +193,13 @@ def test_everything_is_explained_once():
 def test_settings_are_frozen():
     with pytest.raises(AttributeError):
         load().quota.cores = 3
+
+
+def test_a_start_imports_nothing_heavy_and_reads_no_list_of_options():
+    heavy = "yaml", "tomllib", "difflib", "sqlalchemy", "prometheus_client"
+    code = (
+        "import sys; from kilonova import config, log, metrics, watchdog, pools, processes; config.load();"
+        f"metrics.render(); sys.exit(' '.join(set({heavy}) & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")

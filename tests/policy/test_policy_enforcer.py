@@ -1,6 +1,8 @@
 """Decisions: personas, scopes, overrides, renamed rules, and failing closed."""
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 
@@ -163,3 +165,8 @@ def test_system_scope_where_a_rule_takes_it():
     enforcer = Enforcer(defaults=[rule])
     assert enforcer.check(rule.name, Credentials.make("u", ["admin"], system_scope="all"))
     assert not enforcer.check(rule.name, who("admin"))
+
+
+def test_a_start_without_overrides_imports_no_yaml():
+    code = "import sys; from kilonova.policy import Enforcer; Enforcer(); sys.exit('yaml' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

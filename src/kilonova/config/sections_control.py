@@ -10,7 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 from kilonova.config.types import Count, Interval, Limit, Names, Positive, Seconds
-from kilonova.config.urls import DatabaseUrl
+from kilonova.config.urls import DatabaseUrl, TransportUrl
 
 
 class Database(Struct, frozen=True, kw_only=True):
@@ -140,3 +140,21 @@ class OsloMiddleware(Struct, frozen=True, kw_only=True):
     """[oslo_middleware]: whether X-Forwarded-* of a front proxy are believed."""
 
     enable_proxy_headers_parsing: bool = False
+
+
+class OsloMessagingRabbit(Struct, frozen=True, kw_only=True):
+    """[oslo_messaging_rabbit]: TLS and heartbeats of the RabbitMQ connection (seconds)."""
+
+    ssl: bool = False
+    ssl_ca_file: str | None = None
+    ssl_cert_file: str | None = None
+    ssl_key_file: str | None = None
+    heartbeat_timeout_threshold: Seconds = 60
+
+
+class OsloMessagingNotifications(Struct, frozen=True, kw_only=True):
+    """[oslo_messaging_notifications]: where notifications go; no driver or ``noop``: nowhere."""
+
+    driver: Names = ()
+    topics: Names = ("notifications",)
+    transport_url: TransportUrl | None = None

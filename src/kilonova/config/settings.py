@@ -28,6 +28,8 @@ from kilonova.config.sections_control import (
     Database,
     FilterScheduler,
     Notifications,
+    OsloMessagingNotifications,
+    OsloMessagingRabbit,
     OsloMiddleware,
     OsloPolicy,
     Quota,
@@ -79,6 +81,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     oslo_policy: OsloPolicy = OsloPolicy()
     oslo_middleware: OsloMiddleware = OsloMiddleware()
     notifications: Notifications = Notifications()
+    oslo_messaging_rabbit: OsloMessagingRabbit = OsloMessagingRabbit()
+    oslo_messaging_notifications: OsloMessagingNotifications = OsloMessagingNotifications()
     keystone_authtoken: KeystoneAuthtoken = KeystoneAuthtoken()
     keystone: Keystone = Keystone()
     service_user: ServiceUser = ServiceUser()

@@ -23,7 +23,8 @@ class Enforcer:
     """Decides by rule name. Immutable; safe to share between tasks and threads.
 
     ``overrides`` maps rule names to rule text (or the old list form). ``defaults`` are the shipped rules,
-    Nova's if not given. ``warnings`` holds one line per oddity found: for the log, at start.
+    Nova's if not given. ``default_rule`` names the rule that stands in where a reference leads nowhere.
+    ``origins``: the file of each override. ``warnings`` holds one line per oddity found: for the log, at start.
     """
 
     def __init__(
@@ -50,7 +51,13 @@ class Enforcer:
         self._warn_unknown()
 
     @classmethod
-    def from_files(cls, paths: Iterable[Path | str] = (), *, defaults: Iterable[RuleDefault] | None = None) -> Enforcer:
+    def from_files(
+        cls,
+        paths: Iterable[Path | str] = (),
+        *,
+        defaults: Iterable[RuleDefault] | None = None,
+        default_rule: str = "default",
+    ) -> Enforcer:
         """Read ``policy.yaml``, ``policy.json`` or a directory of them, later ones winning.
 
         Paths that do not exist are passed over: a file holds overrides only. Raises PolicyFileError.
@@ -59,6 +66,7 @@ class Enforcer:
         return cls(
             {name: override.text for name, override in found.items()},
             defaults=defaults,
+            default_rule=default_rule,
             origins={name: override.origin for name, override in found.items()},
         )
 
