@@ -22,9 +22,10 @@ from kilonova.conductor.executor import Executor
 from kilonova.conductor.host_port import HostPort
 from kilonova.conductor.network_port import NetworkSteps
 from kilonova.conductor.ownership import Ownership
-from kilonova.conductor.ports import Port, Ports
+from kilonova.conductor.ports import Ports
 from kilonova.conductor.reports import Reports
 from kilonova.conductor.run import Run
+from kilonova.conductor.scheduler_port import SchedulerSteps
 from kilonova.db.database import Database
 from kilonova.db.errors import DatabaseError
 from kilonova.db.queries import server_state
@@ -34,6 +35,7 @@ from kilonova.model.command import ForgetArgs, Forgotten, Method
 from kilonova.model.placement import Ratios
 from kilonova.model.server import Server
 from kilonova.network.port import NetworkPort
+from kilonova.scheduler.port import SchedulerPort
 
 log = get_logger(__name__)
 
@@ -59,7 +61,7 @@ class Conductor:
         bus: Bus,
         *,
         name: str,
-        scheduler: Port,
+        scheduler: SchedulerPort,
         network: NetworkPort,
         beat: Callable[[tuple[str, ...], str, int], None] = lambda hosts, incarnation, counter: None,
         ratios: Ratios | None = None,
@@ -72,12 +74,13 @@ class Conductor:
         self.bus, self.now_us = bus, now_us
         named: dict[str, Database] = {"global": global_, **cells}
         self._named = named
+        self._cells = tuple(dict.fromkeys(cells.values()))
         self._default_cell = default_cell
         self.hosts = HostPort(bus)
         self.ports = Ports()
         self.ports.add("host", self.hosts)
         self.ports.add("network", NetworkSteps(network))
-        self.ports.add("scheduler", scheduler)
+        self.ports.add("scheduler", SchedulerSteps(scheduler))
         self.ports.add("db", DatabasePort(named))
         self.executors: list[Executor] = []
         self.owners: list[Ownership] = []
@@ -177,7 +180,7 @@ class Conductor:
 
     async def _config_drive(self, sender: Sender, payload: bytes) -> bytes:
         uuid = msgspec.json.decode(payload)["server"]
-        for database in dict.fromkeys(self._named.values()):
+        for database in self._cells:
             row = await database.fetch_one(server_state.SELECT, {"uuid": uuid})
             if row is None:
                 continue
