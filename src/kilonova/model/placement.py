@@ -50,7 +50,7 @@ class Conflict(Struct, frozen=True):
     """Placement's error code."""
 
 
-class ClassUsage(Struct, frozen=True, array_like=True):
+class ClassUsage(Struct, frozen=True, array_like=True, gc=False):
     """One resource class of a provider."""
 
     capacity: int

@@ -43,7 +43,7 @@ class Request(Struct, frozen=True, kw_only=True):
     """Picks among near-equal hosts; journaled by the caller."""
 
 
-class HostRef(Struct, frozen=True, array_like=True):
+class HostRef(Struct, frozen=True, array_like=True, gc=False):
     """A host, as others need it to act."""
 
     uuid: str
@@ -62,7 +62,7 @@ class Place(Struct, frozen=True, array_like=True):
     alternates: tuple[HostRef, ...] = ()
 
 
-class FilterStep(Struct, frozen=True, array_like=True):
+class FilterStep(Struct, frozen=True, array_like=True, gc=False):
     """One filter in order."""
 
     name: str

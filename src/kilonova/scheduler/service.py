@@ -170,7 +170,7 @@ class Scheduler:
             await sql.all_hosts(self._db),
             await sql.all_services(self._db),
             await sql.all_aggregates(self._db),
-            await sql.all_states(self._db),
+            await sql.all_usage(self._db),
         )
         held = self.columns.holds.all() if self._loaded.is_set() else ()
         now = self._clock()

@@ -46,9 +46,12 @@ async def all_hosts(db: Database) -> list[HostFact]:
     return await db.scan(ALL_HOSTS, {}, _hosts)
 
 
-async def all_states(db: Database) -> dict[str, ProviderState]:
-    """The state of every provider, by uuid."""
-    return await db.scan(ALL_STATES, {}, fold_states)
+async def all_usage(db: Database) -> list[Row]:
+    """(provider, generation, consumers, class, capacity, used, max_unit, min_unit, step_size), as rows: there are many.
+
+    A provider without inventories has one row with a null class.
+    """
+    return await db.scan(ALL_STATES, {}, list)
 
 
 async def all_services(db: Database) -> list[ServiceFact]:

@@ -12,7 +12,7 @@ from functools import cache
 
 from kilonova.db.database import Tx
 from kilonova.db.errors import DatabaseError
-from kilonova.db.statement import Statement, Value, in_list, in_values
+from kilonova.db.statement import Row, Statement, Value, in_list, in_values
 from kilonova.model.placement import Claim, ClassUsage, ProviderState
 
 _INSERT_CONSUMER = Statement(
@@ -37,7 +37,7 @@ _INSERT_ALLOCATION = Statement(
        VALUES (:consumer, :provider, :resource_class, :amount)"""
 )
 _DELETE_ALLOCATIONS = Statement("DELETE FROM allocations WHERE consumer = :consumer")
-_ALLOCATIONS = Statement("SELECT provider, resource_class, amount FROM allocations WHERE consumer = :consumer")
+ALLOCATIONS = Statement("SELECT provider, resource_class, amount FROM allocations WHERE consumer = :consumer")
 
 _STATE_SQL = """SELECT p.uuid, p.generation, p.consumers, i.resource_class, i.capacity, i.used, i.max_unit,
                 i.min_unit, i.step_size FROM resource_providers p LEFT JOIN inventories i ON i.provider = p.uuid
@@ -110,8 +110,13 @@ async def consumer_row(tx: Tx, consumer: str) -> tuple[int, str, str, str] | Non
 
 async def allocations_of(tx: Tx, consumer: str) -> dict[str, dict[str, int]]:
     """Provider -> resource class -> amount."""
+    return fold_allocations(await tx.fetch(ALLOCATIONS, {"consumer": consumer}))
+
+
+def fold_allocations(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    """Rows of (provider, class, amount) as provider -> class -> amount."""
     found: dict[str, dict[str, int]] = {}
-    for provider, name, amount in await tx.fetch(_ALLOCATIONS, {"consumer": consumer}):
+    for provider, name, amount in rows:
         found.setdefault(provider, {})[name] = amount
     return found
 
@@ -138,20 +143,20 @@ async def states(tx: Tx, providers: Sequence[str]) -> dict[str, ProviderState]:
     return fold_states(rows)
 
 
-def fold_states(rows: Sequence[tuple[object, ...]]) -> dict[str, ProviderState]:
+def fold_states(rows: Sequence[Row]) -> dict[str, ProviderState]:
     """Rows of (provider, generation, consumers, class, capacity, used, max, min, step) as states by provider."""
     found: dict[str, ProviderState] = {}
     usage: dict[str, ClassUsage] = {}
     last = None
     for uuid, generation, consumers, name, *amounts in rows:
         if uuid != last:
-            state = found.get(uuid)  # type: ignore[call-overload]  # rows are untyped; uuid is text
+            state = found.get(uuid)
             if state is None:
-                state = ProviderState(uuid, generation, consumers, {})  # type: ignore[arg-type]  # as above
+                state = ProviderState(uuid, generation, consumers, {})
                 found[state.uuid] = state
             usage, last = state.usage, uuid
         if name is not None:
-            usage[name] = ClassUsage(*amounts)  # type: ignore[index,arg-type]  # as above
+            usage[name] = ClassUsage(*amounts)
     return found
 
 
