@@ -51,8 +51,8 @@ class Boundary:
     wait: Step | None = None
     event: str | None = None
     saved: dict[str, Any] = field(default_factory=dict)
-    effects: bool = False
-    """The transaction ran somebody's code with wakes of its own (new operations)."""
+    opened: list[str] = field(default_factory=list)
+    """Operations that write steps opened: to be woken after the commit."""
 
 
 def _snapshot(run: Run) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def rewind(b: Boundary) -> None:
     if b.saved:
         run.next_seq, run.state, run.forward_only = b.saved["seq"], b.saved["state"], b.saved["forward_only"]
         run.show, run.event = dict(b.saved["show"]), b.saved["event"]
-    b.added, b.cleaned, b.calls, b.asks, b.wait = [], [], [], [], None
+    b.added, b.cleaned, b.calls, b.asks, b.wait, b.opened = [], [], [], [], None, []
     run.forget_walk()
 
 
@@ -184,13 +184,14 @@ async def _run_write(tx: Tx, b: Boundary, step: Step) -> None:
         known.state, known.error = "refused", refusal_json(refusal)
     else:
         row = run.row
-        context = Context(row.id, row.request_id, row.user_id, row.project_id, b.now, tx.dialect)
+        context = Context(
+            row.id, row.request_id, row.user_id, row.project_id, b.now, tx.dialect, opened=b.opened
+        )
         try:
             value = await EFFECTS[step.method].function(tx, step.args, context)
         except Refused as error:
             raise WriteRefused(step, error) from None
         known.state, known.output = "done", encode(value)
-        b.effects = True
     await _insert_step(tx, b, known)
 
 

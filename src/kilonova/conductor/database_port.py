@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -18,16 +18,17 @@ from kilonova.db.queries import journal
 class DatabasePort:
     """``db:<name>``."""
 
-    def __init__(self, databases: Mapping[str, Database]) -> None:
-        self._databases = databases
+    def __init__(self, databases: Mapping[str, Database], wake: Callable[[str], None]) -> None:
+        """`wake(operation id)`: an effect opened an operation there."""
+        self._databases, self._wake = databases, wake
 
     async def perform(self, target: str, method: str, args: bytes, call: CallContext) -> bytes:
         database = self._databases[target]
         effect = EFFECTS[method]
         source = self._databases["global"]
-        context = replace(call.context, source=None if source is database else source)
+        context = replace(call.context, source=None if source is database else source, opened=[])
         try:
-            return await database.write(_once, (effect, args, call.key, context))
+            output = await database.write(_once, (effect, args, call.key, context))
         except (Busy, StorageFull) as error:
             raise Transient("The database is busy.", "database", str(error)) from error
         except CommitUnknown as error:
@@ -36,6 +37,9 @@ class DatabasePort:
             raise
         except DatabaseError as error:
             raise Transient("The database cannot be reached.", "database", str(error)) from error
+        for opened in context.opened:
+            self._wake(opened)
+        return output
 
 
 async def _once(tx: Tx, args: tuple[Effect, bytes, str, Context]) -> bytes:

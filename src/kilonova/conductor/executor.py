@@ -198,6 +198,8 @@ class Executor:
                 raise
             if fresh:
                 run.row.owner, run.row.epoch = self.me, run.row.epoch + 1
+            for opened in b.opened:
+                self._wake(opened)
             return b
 
     def _end(self, run: Run) -> None:

@@ -81,7 +81,7 @@ class Conductor:
         self.ports.add("host", self.hosts)
         self.ports.add("network", NetworkSteps(network))
         self.ports.add("scheduler", SchedulerSteps(scheduler))
-        self.ports.add("db", DatabasePort(named))
+        self.ports.add("db", DatabasePort(named, self.wake))
         self.executors: list[Executor] = []
         self.owners: list[Ownership] = []
         self.reconcilers: list[Reconciler] = []

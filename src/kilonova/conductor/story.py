@@ -34,6 +34,8 @@ class Context:
     dialect: str
     source: Database | None = None
     """The operation's own database, when the effect runs in another one."""
+    opened: list[str] = field(default_factory=list)
+    """Ids of operations that the effect opened: conductors are woken for them after the commit."""
 
 
 EffectFunction = Callable[[Tx, Any, Context], Awaitable[Any]]

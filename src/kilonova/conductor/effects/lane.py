@@ -104,6 +104,7 @@ async def unplace(tx: Tx, args: UnplaceArgs, context: Context) -> None:
             user_id=context.user_id, project_id=context.project_id, created_at=context.now,
         ),
     )  # fmt: skip
+    context.opened.append(args.operation)
     await tx.execute(
         server_state.START_ACTION,
         {

@@ -106,6 +106,7 @@ async def place(tx: Tx, args: PlaceArgs, context: Context) -> None:
                 created_at=context.now,
             ),
         )  # fmt: skip
+        context.opened.append(where.build)
         await _start_action(tx, server, where.build, context)
 
 
