@@ -23,9 +23,9 @@ def quiet(_percent: int, _detail: str) -> None:
 
 
 @asynccontextmanager
-async def running(world: World, host: str = HOST, seen: list[str] | None = None) -> AsyncIterator[Driver]:
+async def running(world: World, host: str = HOST, seen: asyncio.Queue[str] | None = None) -> AsyncIterator[Driver]:
     driver = world.driver(host)
-    await driver.start((seen if seen is not None else []).append)
+    await driver.start(seen.put_nowait if seen else lambda _uuid: None)
     try:
         yield driver
     finally:
@@ -38,7 +38,7 @@ async def spawn(driver: Driver, world: World, spec: GuestSpec) -> GuestFact:
 
 async def console_says(driver: Driver, uuid: str, text: bytes, times: int = 1) -> bytes:
     async with asyncio.timeout(30):
-        while (said := await driver.console_log(uuid, 65536)).count(text) < times:
+        while (said := await driver.console_log(uuid, 65536)).count(text) < times:  # noqa: ASYNC110 - a file
             await asyncio.sleep(0.05)
     return said
 
@@ -116,16 +116,14 @@ async def test_what_is_not_there(world: World) -> None:
 
 
 async def test_what_happens_behind_the_back_is_reported_truly(world: World) -> None:
-    spec, seen = make_spec(), []
+    spec = make_spec()
+    seen: asyncio.Queue[str] = asyncio.Queue()
     async with running(world, seen=seen) as driver:
         await spawn(driver, world, spec)
-        seen.clear()
         world.kill_guest(spec.uuid)
         async with asyncio.timeout(10):
-            while spec.uuid not in seen:
-                await asyncio.sleep(0.02)
-        fact = await driver.guest(spec.uuid)
-        assert fact and fact.power_state == OFF
+            while (fact := await driver.guest(spec.uuid)) is None or fact.power_state != OFF:
+                assert await seen.get() == spec.uuid
         assert (await driver.power_on(spec)).power_state == ON
         serial = world.disk_serial(spec.uuid)
         world.forget_guest(spec.uuid)

@@ -18,9 +18,7 @@ from kilonova.compute.virt.registry import create
 from kilonova.model.guest import GuestSpec
 
 
-async def main(
-    kind: str, directory: str, host: str, options: str, spec: str, image: str, form: str, die: str
-) -> None:
+async def main(kind: str, directory: str, host: str, options: str, spec: str, image: str, form: str, die: str) -> None:
     def progress(percent: int, _detail: str) -> None:
         if percent >= int(die) >= 0:
             os.kill(os.getpid(), signal.SIGKILL)
