@@ -102,6 +102,13 @@ def test_overrides_replace_and_base_rules_reach_everywhere():
     assert Enforcer({"mine": "is_admin:True", "context_is_admin": "role:boss"}).check("mine", who("boss"))
 
 
+def test_is_admin_is_about_the_caller_not_the_target():
+    rules = {"context_is_admin": "project_id:%(project_id)s and role:boss", "x": "is_admin:True"}
+    assert Enforcer(rules).check("x", who("boss"), OTHER)
+    rules["context_is_admin"] = "not project_id:%(project_id)s"
+    assert not Enforcer(rules).check("x", who("member"), OTHER)
+
+
 def test_the_older_name_of_a_split_rule_still_counts():
     old = "os_compute_api:os-hypervisors"
     opened = Enforcer({old: "role:member"})

@@ -75,6 +75,11 @@ class Compiler:
                 return _match(kind, match)
 
 
+def own_target(creds: Credentials) -> Target:
+    """Return the target that stands for what is the caller's own."""
+    return {"project_id": creds.project_id, "user_id": creds.user_id}
+
+
 def _always(creds: Credentials, target: Target) -> bool:
     return True
 
@@ -155,7 +160,8 @@ def _role(match: str) -> Check:
 
 
 def _is_admin(admin: Check, filled: Callable[[Target], str | None]) -> Check:
-    return lambda creds, target: filled(target) == str(admin(creds, target))
+    # Nova decides it once, about the caller's own project and user, not about the target.
+    return lambda creds, target: filled(target) == str(admin(creds, own_target(creds)))
 
 
 def _match(kind: str, match: str) -> Check:

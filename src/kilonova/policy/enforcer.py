@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kilonova.model.credentials import Credentials
-from kilonova.policy.compiler import ADMIN_RULE, Check, Compiler, Target
+from kilonova.policy.compiler import ADMIN_RULE, Check, Compiler, Target, own_target
 from kilonova.policy.errors import PolicyForbidden, UnknownRule
 from kilonova.policy.files import Override, read_overrides
 from kilonova.policy.parser import NOBODY, Node, Rule, RuleSyntaxError, RuleText, parse
@@ -82,7 +82,7 @@ class Enforcer:
         if scoped and not self._in_scope(rule, creds):
             return False
         if target is None:
-            target = {"project_id": creds.project_id, "user_id": creds.user_id}
+            target = own_target(creds)
         return check(creds, target)
 
     def authorize(self, rule: str, creds: Credentials, target: Target | None = None) -> None:
