@@ -46,13 +46,13 @@ class Liveness:
 
     def is_up(self, host: str, now: float) -> bool:
         rows = self._columns.rows_of_host.get(host)
-        return rows is not None and len(rows) > 0 and now - self._of(rows[0]) <= self.down_after_s
+        return rows is not None and len(rows) > 0 and now - self._of(rows[0]) < self.down_after_s
 
     def judge(self, now: float) -> int:
         """Write the `up` column; how many hosts changed. Call it about once a second."""
         columns = self._columns
         self._fit()
-        up: Bools = now - self._seen[: columns.count] <= self.down_after_s
+        up: Bools = now - self._seen[: columns.count] < self.down_after_s
         changed = int(np.count_nonzero(up != columns.up[: columns.count]))
         if changed:
             columns.put_up(up)
