@@ -202,8 +202,9 @@ class Ledger:
     def acknowledge(self, host: str, server: str, key: str) -> None:
         """The result is recorded elsewhere: never report it again."""
         entry = self.entries.get((host, server))
-        if entry is not None and entry.owed and key in entry.owed:
-            entry.owed.discard(key)
+        if entry is not None and (key in (entry.owed or ()) or key in (entry.begun or ())):
+            (entry.owed or set()).discard(key)
+            (entry.begun or set()).discard(key)
             self._append(("a", host, server, key, None))
 
     def forget(self, host: str, server: str, keys: tuple[str, ...] = ()) -> None:

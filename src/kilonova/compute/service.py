@@ -129,7 +129,9 @@ class ComputeService:
             job.owed = True
             return Accepted()
         if job.result is None:
-            raise RemoteError("fenced", "stopped by a higher fence")
+            if job.stopped:
+                raise RemoteError("fenced", "stopped by a higher fence")
+            raise RemoteError("interrupted", "the compute service ended in the middle of it", retry=True)
         return Result(_encode(job.result))
 
     def _forget(self, host: str, payload: bytes) -> Result:
