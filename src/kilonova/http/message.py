@@ -52,6 +52,14 @@ def _too_deep(body: bytes) -> bool:
     return False
 
 
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any("\x00" in key or _holds_nul(each) for key, each in value.items())
+    return isinstance(value, list) and any(map(_holds_nul, value))
+
+
 class Request:
     """One HTTP request."""
 
@@ -164,9 +172,12 @@ class Request:
         if _too_deep(body):
             raise BadRequest("Malformed request body: it is nested too deeply.")
         try:
-            return _decode(body)
+            value = _decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             raise BadRequest("Malformed request body: it is not valid JSON.") from None
+        if b"\\u0000" in body and _holds_nul(value):
+            raise BadRequest("Malformed request body: it holds a NUL character.")
+        return value
 
 
 class Response:

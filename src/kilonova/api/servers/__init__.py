@@ -1,0 +1,1 @@
+"""Servers, and what hangs on a server: its actions, addresses, metadata, tags."""
