@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kilonova.scheduler.columns import HostColumns
 from kilonova.scheduler.liveness import Liveness
-from scheduler.clouds import Host, build
+from scheduler.clouds import Host, build, put
 
 
 def cloud() -> HostColumns:
@@ -18,12 +18,15 @@ def test_beats_raise_and_silence_lowers() -> None:
         live.watch(f"h{i}", 0.0)
     live.judge(0.0)
     assert columns.available[:3].tolist() == [False] * 3
-    live.beat({"h0": 1, "h1": 1}, 1.0)
+    first, second = ("h0",), ("h1",)
+    live.beat(first, "p0", 1, 1.0)
+    live.beat(second, "p1", 1, 1.0)
     assert columns.available[:3].tolist() == [True, True, False]
-    live.beat({"h0": 2, "h1": 1}, 9.0)
+    live.beat(first, "p0", 2, 9.0)
+    live.beat(second, "p1", 1, 9.0)
     live.judge(11.5)
     assert columns.available[:3].tolist() == [True, False, False]
-    live.beat({"h1": 1}, 12.0, incarnation="another")
+    live.beat(second, "another", 1, 12.0)
     assert live.is_up("h1", 12.0)
     assert columns.available[:3].tolist() == [True, True, False]
 
@@ -41,7 +44,7 @@ def test_grace_ends() -> None:
 def test_goodbye_counts_at_once() -> None:
     columns = cloud()
     live = Liveness(columns)
-    live.beat({"h0": 7}, 1.0)
+    live.beat(("h0",), "p0", 7, 1.0)
     live.down("h0")
     assert not columns.available[0]
     assert not live.is_up("h0", 1.0)
@@ -50,7 +53,22 @@ def test_goodbye_counts_at_once() -> None:
 def test_disabled_hosts_are_not_available_whatever_they_beat() -> None:
     columns = build([Host(1, disabled=True)])
     live = Liveness(columns)
-    live.beat({"h1": 1}, 1.0)
+    live.beat(("h1",), "p1", 1, 1.0)
     live.judge(2.0)
     assert columns.up[0]
     assert not columns.available[0]
+
+
+def test_one_process_beats_for_many_and_for_hosts_that_come_later() -> None:
+    columns = cloud()
+    live = Liveness(columns, down_after_s=10, grace_s=0)
+    members = ("h0", "h1", "h2", "h9")
+    live.beat(members, "p", 1, 1.0)
+    assert columns.available[:3].tolist() == [True] * 3
+    put(columns, Host(9, up=False))
+    live.watch("h9", 2.0)
+    assert not live.is_up("h9", 2.0)
+    live.beat(members, "p", 2, 2.0)
+    assert live.is_up("h9", 2.0)
+    live.judge(13.0)
+    assert not columns.available.any()

@@ -169,7 +169,7 @@ async def test_lost_changes_mean_reading_anew(scheduler: Scheduler, db: Database
 async def test_decisions_wait_for_the_columns(db: Database) -> None:
     await add_host(db, 1)
     scheduler = Scheduler(db)
-    scheduler.beat({"host1": 1})
+    scheduler.beat(("host1",), "process", 1)
     asked = asyncio.ensure_future(scheduler.choose(request()))
     await scheduler.load()
     assert (await asked).places[0].host.host == "host1"
@@ -180,7 +180,7 @@ async def test_a_host_without_beats_is_down_when_no_grace_is_given(db: Database)
     scheduler = Scheduler(db, SchedulerSettings(grace_s=0.0))
     await scheduler.load()
     assert not await scheduler.choose(request())
-    scheduler.beat({"host1": 1})
+    scheduler.beat(("host1",), "process", 1)
     assert await scheduler.choose(request())
     scheduler.host_down("host1")
     assert not await scheduler.choose(request("again"))

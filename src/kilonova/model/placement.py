@@ -15,7 +15,7 @@ PROVIDER_CHANGED = "provider"
 HOST_CHANGED = "host"
 """Kind of the change that says: what a host is (its row, its traits) changed; read it. The subject is its uuid."""
 SERVICE_CHANGED = "service"
-"""Kind of the change that says: a service was enabled, disabled, forced down, made; the subject is its *host name*."""
+"""Kind of the change that says: a service was enabled, disabled, forced down; the subject is its uuid."""
 AGGREGATE_CHANGED = "aggregate"
 """Kind of the change that says: a host aggregate (zone, metadata, hosts) changed; the subject is its uuid."""
 

@@ -60,6 +60,8 @@ class HostColumns:
         self.size = size
         self.count = 0
         """Rows in use are below this; dead ones among them are not `alive`."""
+        self.layout = 0
+        """Changes whenever a host gets or leaves a row."""
         self.uuid: list[str] = []
         self.host: list[str] = []
         self.node: list[str] = []
@@ -134,6 +136,7 @@ class HostColumns:
             self.rows_of_host[self.host[row]].remove(row)
             self.rows_of_host.setdefault(fact.host, []).append(row)
             self.host[row] = fact.host
+            self.layout += 1
         self.node[row] = fact.node
         self.cell[row] = self.cells.number(fact.cell)
         self.support[row] = self._support(fact.supported_instances, fact.hypervisor_version)
@@ -154,6 +157,7 @@ class HostColumns:
         self.holds.drop_row(row)
         self.rows_of_host[self.host[row]].remove(row)
         self._dead.append(row)
+        self.layout += 1
 
     def _new_row(self, fact: HostFact) -> int:
         if self._dead:
@@ -171,6 +175,7 @@ class HostColumns:
         self.row[fact.uuid] = row
         self.rows_of_host.setdefault(fact.host, []).append(row)
         self.alive[row] = True
+        self.layout += 1
         return row
 
     def _grow(self) -> None:
@@ -218,6 +223,12 @@ class HostColumns:
         self.services[fact.host] = fact
         for row in self.rows_of_host.get(fact.host, ()):
             self._put_service(row)
+
+    def drop_service(self, host: str) -> None:
+        """A host without a service takes nothing."""
+        if self.services.pop(host, None) is not None:
+            for row in self.rows_of_host.get(host, ()):
+                self._put_service(row)
 
     def put_up(self, up: Bools) -> None:
         """Set which rows are alive by their beats."""

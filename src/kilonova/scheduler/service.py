@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -21,7 +21,6 @@ from kilonova.db.database import Database
 from kilonova.db.errors import DatabaseError
 from kilonova.db.queries import host_columns as sql
 from kilonova.log import get_logger
-from kilonova.model.host_facts import ServiceFact
 from kilonova.model.placement import (
     AGGREGATE_CHANGED,
     HOST_CHANGED,
@@ -80,7 +79,7 @@ class Scheduler:
         self._compared = ""
         self._loaded = asyncio.Event()
         self._poked = asyncio.Event()
-        self._beats: dict[str, tuple[str, int]] = {}
+        self._beats: dict[str, tuple[tuple[str, ...], int]] = {}
         self.columns: HostColumns
         self.liveness: Liveness
         self._filters: tuple[Filter, ...]
@@ -134,12 +133,12 @@ class Scheduler:
         if self._loaded.is_set():
             self.columns.apply(state)
 
-    def beat(self, beats: Mapping[str, int], incarnation: str = "") -> None:
-        """Take in beats: host -> counter of the process `incarnation` that beats for it."""
+    def beat(self, hosts: tuple[str, ...], incarnation: str, counter: int) -> None:
+        """Take in a beat of the process `incarnation` for the hosts it speaks for (the same tuple while they are)."""
         if self._loaded.is_set():
-            self.liveness.beat(beats, self._clock(), incarnation)
+            self.liveness.beat(hosts, incarnation, counter, self._clock())
         else:
-            self._beats.update({host: (incarnation, counter) for host, counter in beats.items()})
+            self._beats[incarnation] = (hosts, counter)
 
     def host_down(self, host: str) -> None:
         """A host that said goodbye."""
@@ -177,8 +176,8 @@ class Scheduler:
         liveness = Liveness(columns, settings.down_after_s, settings.grace_s)
         for host in columns.rows_of_host:
             liveness.watch(host, now)
-        for host, (incarnation, counter) in self._beats.items():
-            liveness.beat({host: counter}, now, incarnation)
+        for incarnation, (members, counter) in self._beats.items():
+            liveness.beat(members, incarnation, counter, now)
         self._beats.clear()
         for hold in held:
             row = columns.row.get(self.columns.uuid[hold.row])
@@ -221,9 +220,10 @@ class Scheduler:
                 aggregates = True
         if hosts:
             await self._reread(hosts)
-        for host in services:
-            fact = await sql.service(self._db, host)
-            self.columns.put_service(fact or ServiceFact(host, 1 << 62, disabled=True))
+        for uuid in services:
+            fact = await sql.service(self._db, uuid)
+            if fact is not None:
+                self.columns.put_service(fact)
         if aggregates:
             self.columns.put_aggregates(await sql.all_aggregates(self._db))
 
@@ -241,9 +241,19 @@ class Scheduler:
         there = {row[0] for row in rows}
         differ.update(u for u in columns.row if self._compared < u <= upto and u not in there)
         self._compared = upto if more else ""
+        if not more:
+            await self._reread_services()
         if differ:
             await self._reread(differ)
         return more
+
+    async def _reread_services(self) -> None:
+        """Services come and go without a change of their own; one that is gone is as good as disabled."""
+        facts = await sql.all_services(self._db)
+        for fact in facts:
+            self.columns.put_service(fact)
+        for host in self.columns.services.keys() - {fact.host for fact in facts}:
+            self.columns.drop_service(host)
 
     async def _reread(self, uuids: set[str]) -> None:
         listed = sorted(uuids)
@@ -253,7 +263,7 @@ class Scheduler:
             for fact in found:
                 self.columns.put_host(fact)
                 if fact.host not in self.columns.services:
-                    service = await sql.service(self._db, fact.host)
+                    service = await sql.service_of(self._db, fact.host)
                     if service is not None:
                         self.columns.put_service(service)
                 self.liveness.watch(fact.host, self._clock())

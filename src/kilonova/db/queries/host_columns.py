@@ -21,7 +21,8 @@ _STATE_SQL = """SELECT p.uuid, p.generation, p.consumers, i.resource_class, i.ca
 ALL_STATES = Statement(_STATE_SQL)
 _SERVICE_SQL = "SELECT host, generation, disabled, forced_down, beat FROM services WHERE binary = 'nova-compute'"
 ALL_SERVICES = Statement(_SERVICE_SQL)
-SERVICE = Statement(_SERVICE_SQL + " AND host = :host")
+SERVICE = Statement(_SERVICE_SQL + " AND uuid = :uuid")
+SERVICE_OF = Statement(_SERVICE_SQL + " AND host = :host")
 AGGREGATES = Statement("SELECT uuid, availability_zone, metadata FROM aggregates")
 AGGREGATE_HOSTS = Statement("SELECT aggregate, host FROM aggregate_hosts")
 SLICE = Statement(
@@ -73,8 +74,15 @@ async def states(db: Database, uuids: Sequence[str]) -> dict[str, ProviderState]
     return fold_states(await db.fetch(*_listed(_STATE_SQL, "p.uuid", uuids)))
 
 
-async def service(db: Database, host: str) -> ServiceFact | None:
-    found = _services(await db.fetch(SERVICE, {"host": host}))
+async def service(db: Database, uuid: str) -> ServiceFact | None:
+    """A compute service by its uuid."""
+    found = _services(await db.fetch(SERVICE, {"uuid": uuid}))
+    return found[0] if found else None
+
+
+async def service_of(db: Database, host: str) -> ServiceFact | None:
+    """A host's compute service."""
+    found = _services(await db.fetch(SERVICE_OF, {"host": host}))
     return found[0] if found else None
 
 
