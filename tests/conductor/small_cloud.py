@@ -20,6 +20,7 @@ from kilonova.bus.memory import MemoryBus, MemoryHub
 from kilonova.compute.service import ComputeService
 from kilonova.compute.virt.sim.driver import SimDriver
 from kilonova.compute.virt.sim.world import HostSize, SimWorld
+from kilonova.conductor.audit import Finding, SeenGuest, World, compare, gather
 from kilonova.conductor.service import Conductor
 from kilonova.db.database import Database, Tx
 from kilonova.db.open import Databases
@@ -36,8 +37,8 @@ from kilonova.model.operation import (
     ServerInputs,
     StopInputs,
 )
-from kilonova.model.server import Address, Flavor, Server
 from kilonova.model.scheduling import Request
+from kilonova.model.server import Address, Flavor, Server
 from kilonova.network.port import NetworkConflict, NetworkUnavailable, PortRequest
 from kilonova.scheduler.service import Scheduler, SchedulerSettings
 
@@ -196,6 +197,25 @@ class SmallCloud:
         return await self.act(uuid, rule, RebootInputs(server=uuid, kind=kind))
 
     # what stands
+
+    def seen(self) -> World:
+        """The world as it is, asked directly."""
+        hosts = self.world.snapshot()
+        return World(
+            guests=tuple(
+                SeenGuest(host=h, uuid=g.uuid, power_state=int(g.power_state))
+                for h, content in hosts.items() for g in content.guests
+            ),
+            disks=tuple((h, d.uuid) for h, content in hosts.items() for d in content.disks),
+            taps=tuple((h, t.uuid, t.port) for h, content in hosts.items() for t in content.taps),
+            ports=tuple((p, s, ()) for p, s in self.network.ports.items()),
+        )  # fmt: skip
+
+    async def audit(self) -> list[Finding]:
+        """What the checker finds once nothing is under way."""
+        for executor in self.conductor.executors:
+            await executor.idle()
+        return compare(await gather(self.databases), self.seen())
 
     async def server(self, uuid: str) -> Server | None:
         for database in dict.fromkeys(self.databases.cells.values()):
