@@ -202,6 +202,23 @@ async def test_ask_is_answered_and_the_answer_is_sealed(world: World) -> None:
     assert caught.value.code == "unknown_method"
 
 
+async def test_an_ask_is_answered_only_to_the_roles_it_names(world: World) -> None:
+    conductor, host = await pair(world)
+    api = await world.bus("api-1", "api")
+
+    async def handler(sender: Sender, payload: bytes) -> bytes:
+        return f"{sender.role} {sender.name}".encode()
+
+    conductor.answer("for hosts", handler)
+    conductor.answer("for both", handler, roles=("host", "api"))
+    assert await host.ask("host-1", "for hosts", b"", ttl=DEADLINE) == b"host host-1"
+    assert await api.ask("api-1", "for both", b"", ttl=DEADLINE) == b"api api-1"
+    for method, name in (("for hosts", "api-1"), ("for both", "host-1")):
+        with pytest.raises(RemoteError) as caught:
+            await api.ask(name, method, b"", ttl=DEADLINE)
+        assert caught.value.code == "forbidden"
+
+
 async def test_sealed_answer_opens_only_for_its_asker_and_question(world: World) -> None:
     conductor, host = await pair(world)
     other = await world.bus("host-2", "host")

@@ -112,10 +112,12 @@ class Bus(Protocol):
     def serve(self, host: str, handler: CallHandler) -> None:
         """This process is `host` and takes its calls (a process may be many sim hosts)."""
 
-    # asks: host -> some conductor (secrets travel only in the answer, encrypted to the asker's key)
-    async def ask(self, host: str, method: str, payload: bytes, *, ttl: float) -> bytes: ...
+    # asks: host (or api, metadata, console) -> some conductor
+    async def ask(self, host: str, method: str, payload: bytes, *, ttl: float) -> bytes:
+        """Ask as `host` (another process: as its own name); the answer is encrypted to the asker's key."""
 
-    def answer(self, method: str, handler: AskHandler) -> None: ...
+    def answer(self, method: str, handler: AskHandler, roles: tuple[str, ...] = ("host",)) -> None:
+        """Take asks for `method` from senders of `roles`; others get RemoteError("forbidden")."""
 
     # reports: host -> some conductor, kept and repeated until acknowledged
     async def report(self, host: str, payload: bytes, *, ttl: float) -> None:

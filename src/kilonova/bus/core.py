@@ -82,7 +82,7 @@ class BusCore:
         self._pending: dict[int, _Pending] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._hosts: dict[str, CallHandler] = {}
-        self._answers: dict[str, AskHandler] = {}
+        self._answers: dict[str, tuple[AskHandler, tuple[str, ...]]] = {}
         self._report: ReportHandler | None = None
         self._wakes: dict[str, list[Callable[[str], None]]] = {}
         self._fanouts: dict[str, list[Callable[[bytes], None]]] = {}
@@ -132,8 +132,8 @@ class BusCore:
         self._hosts[host] = handler
         self._host_added(host)
 
-    def answer(self, method: str, handler: AskHandler) -> None:
-        self._answers[method] = handler
+    def answer(self, method: str, handler: AskHandler, roles: tuple[str, ...] = ("host",)) -> None:
+        self._answers[method] = (handler, roles)
         self._handlers_changed()
 
     def on_report(self, handler: ReportHandler) -> None:
@@ -351,9 +351,12 @@ class BusCore:
             result = await self._hosts[envelope.to](sender, envelope.name, envelope.payload)
             return (Kind.RESULT, result.payload) if isinstance(result, Result) else (Kind.ACCEPTED, b"")
         if envelope.kind is Kind.ASK:
-            handler = self._answers.get(envelope.name)
-            if handler is None:
+            if envelope.name not in self._answers:
                 raise RemoteError("unknown_method", f"{self.identity.role} has no {envelope.name}")
+            handler, roles = self._answers[envelope.name]
+            if sender.role not in roles:
+                self.refused["forbidden"] += 1
+                raise RemoteError("forbidden", f"a {sender.role} may not ask {envelope.name}")
             secret = await handler(sender, envelope.payload)
             return Kind.ANSWER, self._trust.seal(envelope.sender, secret, _context(envelope.sender, envelope.exchange))
         if self._report is None:

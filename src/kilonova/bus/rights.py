@@ -1,7 +1,8 @@
 """Who may say what: the one table that every receiver checks, whatever the broker lets through.
 
-Hosts report only about themselves and ask for themselves; only conductors command hosts; hosts neither
-wake nor fan out. The role is the enrolled one, never what an envelope claims.
+Hosts report and ask only as hosts they are enrolled for; each ask names the roles it answers
+(`Bus.answer`); only conductors command hosts; hosts neither wake nor fan out. The role is the enrolled one, never what
+an envelope claims.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ SAY: dict[Kind, frozenset[str]] = {
     Kind.WAKE: frozenset(("api", "conductor", "scheduler", "metadata", "console")),
     Kind.FANOUT: frozenset(("api", "conductor", "scheduler")),
     Kind.CALL: frozenset(("conductor",)),
-    Kind.ASK: frozenset(("host",)),
+    Kind.ASK: frozenset(("host", "api", "metadata", "console")),
     Kind.REPORT: frozenset(("host",)),
     Kind.ACCEPTED: frozenset(("host",)),
     Kind.RESULT: frozenset(("host",)),

@@ -3,9 +3,9 @@
 Each dialled link begins with a signed HELLO both ways: who we are (with incarnation), which hosts we are, which
 topics we listen on. Calls go down the host's own link, asks and reports up a living one. A wake or
 fan-out goes to one conductor, which passes the untouched envelope on to all who listen and to the other conductors;
-those pass nothing on, as everybody dials all of them. Heartbeats are two plain bytes: the link is encrypted to an enrolled
-key, and all a forged one could do is keep a dead link for three seconds more. Queues are bounded: what finds no room
-was not sent. Losing a link fails what waited on it as Unknown at once.
+those pass nothing on, as everybody dials all of them. Heartbeats are two plain bytes: the link is encrypted
+to an enrolled key, and all a forged one could do is keep a dead link for three seconds more. Queues are bounded: what
+finds no room was not sent. Losing a link fails what waited on it as Unknown at once.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ BEAT_SECONDS = 1.0
 DEAD_SECONDS = 3.0
 HELLO_SECONDS = 0.1
 """How often a link that is not up tries to introduce itself (free until the connection stands)."""
+
+PROBE_SECONDS = 0.02
 
 PING, PONG, WHO, BYE = b"\0P", b"\0O", b"\0W", b"\0B"
 
@@ -102,6 +104,8 @@ class ZeroMQBus(BusCore):
         self._host_diallers: dict[str, Dialler] = {}
         self._context: zmq.Context[Any] | None = None
         self._router: LoopSocket | None = None
+        self._router_events: LoopSocket | None = None
+        self._probing = False
         self._allow: AllowList | None = None
         self._beating: asyncio.Task[None] | None = None
 
@@ -134,6 +138,8 @@ class ZeroMQBus(BusCore):
         except zmq.ZMQError as error:
             socket.close(linger=0)
             raise OSError(error.errno, f"cannot listen on {bind}: {error.strerror}") from None
+        events = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._router_events = LoopSocket(events, self._loop, lambda _: self._probe_soon())
         return LoopSocket(socket, self._loop, self._from_dialler, self._dialler_gone)
 
     def _dial_enrolled(self) -> None:
@@ -168,7 +174,7 @@ class ZeroMQBus(BusCore):
         for dialler in self._diallers.values():
             dialler.send(BYE)
         ours = [socket for link in self._links for socket in (link.events, link.socket)]
-        for socket in (*ours, self._router, self._allow):
+        for socket in (*ours, self._router_events, self._router, self._allow):
             if socket is not None:
                 socket.close()
         if self._context is not None:
@@ -226,6 +232,17 @@ class ZeroMQBus(BusCore):
         link.up = False
         log.info("conductor %s is away", link.name)
         self._fail_pending(lambda name: name == link.name)
+
+    def _probe_soon(self) -> None:
+        """Somebody hung up; ZeroMQ does not say who, but a send to nobody tells."""
+        if not self._probing and self._loop is not None:
+            self._probing = True
+            self._loop.call_later(PROBE_SECONDS, self._probe)
+
+    def _probe(self) -> None:
+        self._probing = False
+        for dialler in self._diallers.values():
+            dialler.send(PONG)
 
     def _dialler_gone(self, address: bytes) -> None:
         dialler = self._diallers.get(address)
