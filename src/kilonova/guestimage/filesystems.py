@@ -18,10 +18,10 @@ SECTOR = 512
 ROOT_LABEL = "kilonova-root"
 COMMAND_LINE = (
     "console=tty0 console=ttyS0,115200 earlyprintk=serial,ttyS0,115200 loglevel=6 net.ifnames=0 "
-    "lockdown=confidentiality"
+    "initcall_blacklist=tracer_init_tracefs"
 )
-"""The kernel speaks on the serial port from its first moment. Lock-down also spares the tree of trace events,
-which costs Linux 6.1 9 MB of memory and a third of a second of boot."""
+"""The kernel speaks on the serial port from its first moment. Without the tree of trace events Linux 6.1
+needs 9 MB less memory and starts a third of a second sooner."""
 
 _EXT4_FEATURES = (
     "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,"
