@@ -20,4 +20,6 @@ def image_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def image(image_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
     """The guest image of this machine's distribution."""
-    return build(tmp_path_factory.mktemp("guest") / "guest.qcow2", cache=image_cache, progress=lambda _what, _part: None)
+    return build(
+        tmp_path_factory.mktemp("guest") / "guest.qcow2", cache=image_cache, progress=lambda _what, _part: None
+    )

@@ -47,6 +47,13 @@ def _text(image: bytes, at: int) -> str:
 
 def modinfo(image: bytes) -> dict[str, list[str]]:
     """Return a kernel module's ``key=value`` facts; a key such as ``alias`` may come many times."""
+    try:
+        return _modinfo(image)
+    except (IndexError, ValueError, struct.error) as error:
+        raise BuildError(f"damaged ELF file: {error}") from error
+
+
+def _modinfo(image: bytes) -> dict[str, list[str]]:
     sections = _sections(image)
     names_at = sections[struct.unpack_from("<H", image, 0x3E)[0]].offset
     facts: dict[str, list[str]] = {}
@@ -62,7 +69,10 @@ def modinfo(image: bytes) -> dict[str, list[str]]:
 
 def needed(image: bytes) -> list[str]:
     """Return the shared objects (sonames) that a program or library asks the dynamic linker for."""
-    return list(_needed(image))
+    try:
+        return list(_needed(image))
+    except (IndexError, ValueError, struct.error) as error:
+        raise BuildError(f"damaged ELF file: {error}") from error
 
 
 def _needed(image: bytes) -> Iterator[str]:
