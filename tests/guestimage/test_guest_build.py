@@ -55,7 +55,7 @@ def test_a_cache_from_other_files_is_not_used(
     image: GuestImage, image_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert current(image_cache) is not None
-    monkeypatch.setattr("kilonova.guestimage.build._files_digest", lambda: "other")
+    monkeypatch.setattr("kilonova.guestimage.builder._files_digest", lambda: "other")
     assert current(image_cache) is None
 
 

@@ -8,7 +8,7 @@ is cheap; it must not know anything of the cloud that uses the image.
 
 from __future__ import annotations
 
-from kilonova.guestimage.build import GuestImage, Progress, build, current
+from kilonova.guestimage.builder import GuestImage, Progress, build, current
 from kilonova.guestimage.errors import BuildError
 from kilonova.guestimage.recipe import HOST_PACKAGES
 
