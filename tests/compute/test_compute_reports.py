@@ -212,3 +212,29 @@ async def test_a_second_process_on_the_same_directory_is_refused(cloud: Cloud, t
     second = ComputeService(cloud.bus, "compute-1", {}, tmp_path)
     with pytest.raises(LedgerInUse):
         await second.start()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_one_report_a_host_in_an_envelope_with_rising_numbers(cloud: Cloud, driver: FakeDriver) -> None:
+    await until(lambda: full(cloud))
+    driver.gate.clear()
+    await cloud.call(spawn())
+    driver.made[OTHER] = GuestFact(uuid=OTHER, power_state=PowerState.RUNNING)
+    cloud.service.reporter.reconnected()
+    driver.changed(OTHER)
+    driver.gate.set()
+    await until(lambda: cloud.results() and any(report.guests for report in cloud.reports()))
+    numbers = [report.seq for report in cloud.reports()]
+    assert numbers == sorted(set(numbers))
+    for beats in cloud.beats:
+        assert len({report.host for report in beats.reports}) == len(beats.reports)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_driver_with_a_bug_does_not_end_reporting(cloud: Cloud, driver: FakeDriver) -> None:
+    driver.away = ZeroDivisionError()  # type: ignore[assignment]
+    cloud.service.reporter.reconnected()
+    cloud.beats.clear()
+    await until(lambda: len(cloud.beats) > 5)
+    driver.away = None
+    await until(lambda: full(cloud))

@@ -192,7 +192,8 @@ class BusCore:
         self, peer: Peer, kind: Kind, speaker: str, to: str, name: str, payload: bytes, ttl: float
     ) -> Envelope:
         self._check_size(payload)
-        assert self._loop is not None, "the bus is not started"
+        if self._loop is None:
+            raise Unreachable("the bus is not started")
         answer: asyncio.Future[Envelope] = self._loop.create_future()
         exchange = self._nonce + 1
         data = self.sealed(

@@ -145,8 +145,7 @@ class Reporter:
             await self._something.wait()
             self._something.clear()
             batch = await self._gather()
-            reports = [self._report(host, part) for host, part in batch.parts.items()]
-            reports += batch.full.values()
+            reports = self._assemble(batch)
             if reports:
                 try:
                     await self._send(tuple(reports))
@@ -158,6 +157,19 @@ class Reporter:
             self._acknowledged(batch)
             if self._due:
                 loop.call_later(max(0.0, self._next_full - loop.time()), self._something.set)
+
+    def _assemble(self, batch: _Batch) -> list[HostReport]:
+        """One report a host: what a full one says of guests is newer than single looks."""
+        reports = []
+        for host, part in batch.parts.items():
+            full = batch.full.get(host)
+            if full is None:
+                reports.append(self._report(host, part))
+            else:
+                part.pop("guests", None)
+                part.pop("gone", None)
+                batch.full[host] = msgspec.structs.replace(full, **part)
+        return [*reports, *batch.full.values()]
 
     async def _send(self, reports: tuple[HostReport, ...]) -> None:
         listed = self._list_hosts
@@ -172,7 +184,7 @@ class Reporter:
         try:
             await self._bus.report(self._process, _encode(beats), ttl=5.0 if reports else BEAT_SECONDS)
         except RemoteError as error:
-            if error.code == "unknown_members":
+            if error.code == "unknown_members" and not listed:
                 self._list_hosts = True
                 self._something.set()
             raise
@@ -224,8 +236,8 @@ class Reporter:
                 continue
             try:
                 fact = await self._drivers[host].guest(server)
-            except DriverError as error:
-                log.debug("%s: cannot look at %s: %s", host, server, error)
+            except Exception as error:
+                _explain(error, "%s: cannot look at %s: %s", host, server)
                 continue  # the full report tells it when the hypervisor is back
             if fact == self._told.get(host, {}).get(server):
                 continue
@@ -249,8 +261,8 @@ class Reporter:
                 report = self._report(
                     host, {"full": True, "facts": await driver.facts(), "guests": tuple(await driver.guests())}
                 )
-            except DriverError as error:
-                log.warning("%s: no full report: %s", host, error)
+            except Exception as error:
+                _explain(error, "%s: no %s report: %s", host, "full")
                 loop.call_later(5 * AGAIN_SECONDS, self._full_again, host)
                 continue
             batch.full[host] = report
@@ -277,3 +289,8 @@ class Reporter:
         for host, report in batch.full.items():
             if report.guests or host in self._told:
                 self._told[host] = {fact.uuid: fact for fact in report.guests}
+
+
+def _explain(error: Exception, message: str, *facts: str) -> None:
+    """Log a driver's own error in a line, anything else as the bug it is: reporting goes on either way."""
+    log.warning(message, *facts, error, exc_info=None if isinstance(error, DriverError) else error)

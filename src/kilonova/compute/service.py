@@ -73,6 +73,7 @@ class ComputeService:
         for host in self._drivers:
             self.bus.serve(host, partial(self._handle, host))
         self._reporting = asyncio.get_running_loop().create_task(self.reporter.run())
+        self._reporting.add_done_callback(_reporting_ended)
 
     async def stop(self) -> None:
         """Stop taking and reporting; guests keep running."""
@@ -182,6 +183,11 @@ class ComputeService:
             args = _destroy.decode(command.args)
             if args is None or not args.keep_disks:
                 self.ledger.gone(host, command.server)
+
+
+def _reporting_ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("reporting has ended: this host will be taken for dead", exc_info=task.exception())
 
 
 def _ignore(percent: int, detail: str) -> None:

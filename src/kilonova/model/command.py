@@ -105,8 +105,9 @@ class StepResult(Struct, frozen=True, kw_only=True):
     ok: bool
     output: Raw = Raw(b"null")
     code: str = ""
-    """When not ok, a stable code: `refused`, `no_space`, `image_invalid`, `image_gone`, `hypervisor`,
-    `fenced`, `internal`."""
+    """When not ok, a stable code: `refused`, `no_space`, `image_invalid`, `image_gone`, `image_service`, `hypervisor`,
+    `unreachable` (no conductor to ask), `interrupted` (the compute service ended in the middle), `fenced`, `internal`.
+    """
     message: str = ""
     """When not ok: what went wrong, for the operator; no secret in it."""
     retry: bool = False
