@@ -35,7 +35,8 @@ async def test_a_placed_server_is_found_in_its_cell(cloud: Cloud) -> None:
     assert stopped.status_code == 202, stopped.text
     again = await cloud.call("POST", f"/servers/{uuid}/action", {"os-stop": None})
     assert again.status_code == 409
-    assert f"Cannot 'stop' instance {uuid} while it is in task_state powering-off" in again.json()["conflictingRequest"]["message"]
+    message = again.json()["conflictingRequest"]["message"]
+    assert f"Cannot 'stop' instance {uuid} while it is in task_state powering-off" in message
     assert "stop under way since" in again.text
 
 

@@ -6,6 +6,7 @@ against the declaration, policy, then the operation's function.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from kilonova.policy.errors import PolicyForbidden
 
 _NOT_FOUND = "The resource could not be found."
 _Spans = tuple[Operation, ...]
+_PARAMETER = re.compile(r"{[^}]*}")
 _HEX = frozenset("0123456789abcdef-")
 
 
@@ -38,8 +40,11 @@ class ComputeFace:
         self.operations = tuple(operations if operations is not None else all_operations())
         places: dict[tuple[str, str], list[Operation]] = defaultdict(list)
         for each in self.operations:
-            places[each.method, each.path].append(each)
-        self._router = Router(Route(method, path, _never, data=_group(found)) for (method, path), found in places.items())
+            places[each.method, _PARAMETER.sub("{}", each.path)].append(each)
+        # Parameters are named as the first declaration of a place names them.
+        self._router = Router(
+            Route(method, found[0].path, _never, data=_group(found)) for (method, _), found in places.items()
+        )
         self._tops = frozenset(path.strip("/").split("/", 1)[0] for _, path in places)
 
     async def handle(self, request: Request, path: str) -> Response:
@@ -89,7 +94,7 @@ class ComputeFace:
     async def _dispatch(self, request: Request, rest: str, mount: str, version: int) -> Response:
         rest, project = self._project(rest)
         if not rest and project:
-            return json_response(one_version(f"{request.host_url}{request.mount}", "v2.1" if mount == "v2.1" else "v2.0"))
+            return self._document(request, mount)
         try:
             route = self._router.find(request, rest)
         except MethodNotAllowed:

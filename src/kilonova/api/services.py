@@ -22,7 +22,7 @@ from kilonova.network.port import NetworkPort
 from kilonova.policy.enforcer import Enforcer
 
 if TYPE_CHECKING:
-    from kilonova.api.events import Feed
+    from kilonova.db.feed import ChangeFeed
 
 
 class DatabaseSet(Protocol):
@@ -93,7 +93,7 @@ class ApiServices:
     """(host, binary) -> whether its beats arrive."""
     seal: Callable[[str], str | None] = lambda secret: None
     """Seals the admin password for the journal; None: it is not kept."""
-    feed: Feed | None = None
+    feed: ChangeFeed | None = None
     """Changes for the event stream; None: 501."""
     clock: Callable[[], int] = _now
     """Microseconds UTC."""

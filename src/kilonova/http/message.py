@@ -146,6 +146,13 @@ class Request:
             if not message.get("more_body"):
                 return
 
+    async def disconnected(self) -> None:
+        """Return when the client is gone; for handlers that stream and read no body."""
+        if self._receive is None:
+            return
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def body(self, limit: int = MAX_JSON) -> bytes:
         """The whole body; TooLarge beyond `limit` bytes."""
         if self._body is None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ACTIVE, BUILDING, PAUSED, SUSPENDED, STOPPED, RESCUED = "active", "building", "paused", "suspended", "stopped", "rescued"
+ACTIVE, BUILDING, PAUSED, SUSPENDED = "active", "building", "paused", "suspended"
+STOPPED, RESCUED = "stopped", "rescued"
 RESIZED, SOFT_DELETED, DELETED, ERROR = "resized", "soft-delete", "deleted", "error"
 SHELVED, SHELVED_OFFLOADED = "shelved", "shelved_offloaded"
 

@@ -22,7 +22,9 @@ NAME: Schema = {"type": "string", "format": "name", "minLength": 1, "maxLength":
 LOOSE_NAME: Schema = {"type": "string", "format": "loose-name", "minLength": 1, "maxLength": 255}
 ZONE_NAME: Schema = {"type": "string", "format": "az-name", "minLength": 1, "maxLength": 255}
 NAME_OR_NULL: Schema = {"type": ["string", "null"], "minLength": 1, "maxLength": 255}
-DESCRIPTION: Schema = {"type": ["string", "null"], "minLength": 0, "maxLength": 255, "pattern": r"^[^\p{C}\p{Zl}\p{Zp}]*$"}
+DESCRIPTION: Schema = {
+    "type": ["string", "null"], "minLength": 0, "maxLength": 255, "pattern": r"^[^\p{C}\p{Zl}\p{Zp}]*$",
+}  # fmt: skip
 UUID: Schema = {"type": "string", "format": "uuid"}
 ID: Schema = {"type": "string", "pattern": "^[a-zA-Z0-9-]*$", "minLength": 1, "maxLength": 255}
 HOSTNAME: Schema = {
@@ -57,7 +59,7 @@ def as_bool(value: Any) -> bool:
     return (value.lower() if isinstance(value, str) else value) in _TRUE
 
 
-def obj(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
+def obj(required: tuple[str, ...] = (), /, **properties: Schema) -> Schema:
     """A closed object."""
     made: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     if required:

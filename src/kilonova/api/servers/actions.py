@@ -78,7 +78,8 @@ async def lock(call: Call) -> None:
     found = await find(call, "os_compute_api:os-lock-server:lock")
     body = call.body["lock"]
     reason = body.get("locked_reason") if isinstance(body, dict) else None
-    by = "owner" if call.creds.project_id == found.server.project_id and not call.policy.is_admin(call.creds) else "admin"
+    own = call.creds.project_id == found.server.project_id
+    by = "owner" if own and not call.policy.is_admin(call.creds) else "admin"
     fields: dict[str, Value] = {"locked_by": by, "locked_reason": reason}
     await _record(call, "os_compute_api:os-lock-server:lock", fields, "lock")
 

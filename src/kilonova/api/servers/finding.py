@@ -43,7 +43,7 @@ async def locate(services: ApiServices, uuid: str) -> Found | None:
             row = await whole.fetch_one(SELECT, {"uuid": uuid})
             if row is not None:
                 return Found(one(row), whole)
-        where = indexed(await whole.fetch_one(FIND, {"uuid": uuid}))  # type: ignore[arg-type]  # a row of FIND
+        where = indexed(await whole.fetch_one(FIND, {"uuid": uuid}))
         if where is None:
             return None
         if where.unplaced is not None:

@@ -9,7 +9,7 @@ _STRANGE = re.compile(r"[^a-z0-9-]+")
 
 
 def host_name(display_name: str, uuid: str) -> str:
-    """A host name (at most 63 characters of a-z, 0-9 and -) from a display name; ``server-<uuid>`` if nothing is left."""
+    """A host name (at most 63 of a-z, 0-9 and -) from a display name; ``server-<uuid>`` if nothing is left."""
     name = _SEPARATORS.sub("-", display_name.lower())
     name = _STRANGE.sub("", name).strip("-")[:63].rstrip("-")
     return name or f"server-{uuid}"[:63]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from kilonova.db.database import Tx
-from kilonova.db.statement import Statement
+from kilonova.db.statement import Statement, Value
 
 KEPT_US = 24 * 3600 * 1_000_000
 
@@ -55,7 +55,7 @@ def params(key: Key, now: int) -> dict[str, str | int]:
 async def keep(tx: Tx, key: Key, answer: Answer, now: int) -> None:
     """Store an answer with the effect it tells of. Raises Taken."""
     await tx.execute(_EXPIRE, params(key, now))
-    row = {
+    row: dict[str, Value] = {
         "project": key.project, "user": key.user, "key": key.digest, "body_hash": answer.body_hash,
         "status": answer.status, "body": answer.body, "headers": answer.headers, "now": now,
     }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from kilonova.db.database import Tx
-from kilonova.db.statement import Row, Statement
+from kilonova.db.statement import Row, Statement, Value
 
 _COLUMNS = "user_id, name, type, fingerprint, public_key, created_at"
 GET = Statement(f"SELECT {_COLUMNS} FROM keypairs WHERE user_id = :user_id AND name = :name")
@@ -60,13 +60,13 @@ def keypair(row: Row) -> KeyPair:
 
 async def insert(tx: Tx, new: KeyPair, most: int) -> None:
     """Raises NameTaken, TooMany; `most` < 0 is unlimited."""
-    row = {
+    row: dict[str, Value] = {
         "user_id": new.user_id, "name": new.name, "type": new.type, "fingerprint": new.fingerprint,
         "public_key": new.public_key, "created_at": new.created_at,
     }  # fmt: skip
     if not await tx.insert_if_absent(_INSERT, row):
         raise NameTaken
-    counter = {"user_id": new.user_id, "most": most if most >= 0 else 1 << 62}
+    counter: dict[str, Value] = {"user_id": new.user_id, "most": most if most >= 0 else 1 << 62}
     if await tx.execute(_TAKE, counter):
         return
     counted = await tx.fetch_one(COUNT, {"user_id": new.user_id})

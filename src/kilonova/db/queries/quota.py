@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from kilonova.db.database import Tx
-from kilonova.db.statement import Statement
+from kilonova.db.database import Database, Tx
+from kilonova.db.statement import Statement, Value
 
 CLASS = "default"
 
@@ -33,7 +33,9 @@ _GIVE = Statement(
 _MAKE = Statement(
     "INSERT INTO quota_usages (project_id, user_id, resource, used) VALUES (:project, :user, :resource, :used)"
 )
-_USED = Statement("SELECT used FROM quota_usages WHERE project_id = :project AND user_id = :user AND resource = :resource")
+_USED = Statement(
+    "SELECT used FROM quota_usages WHERE project_id = :project AND user_id = :user AND resource = :resource"
+)
 USAGES = Statement("SELECT resource, used FROM quota_usages WHERE project_id = :project AND user_id = :user")
 _COUNT = Statement(
     """SELECT COUNT(*), CAST(COALESCE(SUM(vcpus), 0) AS BIGINT), CAST(COALESCE(SUM(memory_mb), 0) AS BIGINT)
@@ -108,8 +110,8 @@ async def take(
                 continue
             limit = table[resource]
             most = _UNLIMITED if limit < 0 else limit
-            key = {"project": project, "user": who, "resource": resource}
-            params = {**key, "n": amounts[resource], "most": most}
+            key: dict[str, Value] = {"project": project, "user": who, "resource": resource}
+            params: dict[str, Value] = {**key, "n": amounts[resource], "most": most}
             if await tx.execute(_TAKE, params):
                 continue
             used = await _used(tx, project, who, resource, amounts[resource])
@@ -141,7 +143,7 @@ async def _used(tx: Tx, project: str, user: str, resource: str, mine: int) -> in
 async def set_limits(tx: Tx, scope: str, project: str, user: str, values: Mapping[str, int]) -> None:
     """Set limits of a project, of a user in it, or of the default class (`scope` project, user, class)."""
     for resource in sorted(values):
-        params = {
+        params: dict[str, Value] = {
             "scope": scope, "project": project, "user": user, "resource": resource, "value": values[resource],
         }  # fmt: skip
         if not await tx.execute(_SET, params) and not await tx.insert_if_absent(_INSERT, params):
@@ -159,3 +161,10 @@ async def drop_limits(tx: Tx, project: str, user: str) -> None:
     else:
         await tx.execute(_DROP, {"project": project})
         await tx.execute(_FORGET, {"project": project})
+
+
+async def counted(database: Database, project: str, user: str) -> dict[str, int]:
+    """What a counter would be made of, for a project (or user) that has none yet."""
+    statement = _COUNT_USER if user else _COUNT
+    row = await database.fetch_one(statement, {"project": project, "user": user} if user else {"project": project})
+    return {name: row[i] if row is not None else 0 for name, i in _COUNTED.items()}

@@ -98,7 +98,8 @@ def _arm(table: str, shape: Shape) -> str:
         where.append(_after(shape.sort))
     clause = f" WHERE {' AND '.join(where)}" if where else ""
     order = ", ".join(f"{_sortable(column)} {'DESC' if down else 'ASC'}" for column, down in shape.sort)
-    return f"SELECT {', '.join(shown)}, CAST(NULL AS TEXT) AS request FROM {table}{clause} ORDER BY {order} LIMIT :limit"
+    shown.append("CAST(NULL AS TEXT) AS request")
+    return f"SELECT {', '.join(shown)} FROM {table}{clause} ORDER BY {order} LIMIT :limit"
 
 
 def _index_arm(shape: Shape) -> str:

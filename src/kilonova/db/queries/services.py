@@ -62,3 +62,6 @@ async def change(tx: Tx, row: ServiceRow, now: int) -> bool:
 async def delete(tx: Tx, uuid: str) -> bool:
     """False when there is no such service."""
     return await tx.execute(_DELETE, {"uuid": uuid}) == 1
+
+
+HAS_SERVERS = Statement("SELECT uuid FROM servers WHERE host = :host LIMIT 1")
