@@ -136,7 +136,7 @@ class ChangeReader:
             return await self._of_project(position, limit, project_id)
         rows = await self.db.fetch(AFTER, {"after": position, "upto": position + limit, "limit": limit})
         if rows:
-            if rows[0][0] != position + 1:
+            if rows[0][0] != position + 1 or rows[-1][0] != position + len(rows):
                 raise self._reset(position)
             return Batch([_change(row) for row in rows], rows[-1][0], len(rows) == limit)
         first, last = await self.bounds()

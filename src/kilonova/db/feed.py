@@ -251,6 +251,8 @@ class Subscription:
                 if mine:
                     self._ready.extend((name, change) for change in mine)
                     break
+                if reached == self._positions[name]:
+                    break  # the database has less than it had: what follows it will find that out
                 self._positions[name] = reached
 
     async def _portion(self, source: _Source, after: int) -> tuple[list[Change], int]:
