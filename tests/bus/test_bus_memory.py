@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 from bus_worlds import until
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kilonova.bus.api import BusError, Result, Sender, Unknown
-from kilonova.bus.envelope import ReplayGuard, identity
+from kilonova.bus.envelope import Kind, ReplayGuard, identity, join
 from kilonova.bus.memory import Faults, MemoryBus, MemoryHub
 
 
@@ -102,6 +104,20 @@ async def test_stop_ends_what_waits(hub: MemoryHub) -> None:
     await conductor.stop()
     with pytest.raises(Unknown):
         await call
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=400), st.integers(0, 400), st.binary(max_size=3))
+def test_no_bytes_upset_a_receiver(noise: bytes, at: int, patch: bytes) -> None:
+    hub = MemoryHub()
+    sender = MemoryBus(hub, identity("conductor-1", "conductor"))
+    bus = MemoryBus(hub, identity("host-1", "host"))
+    frame = bytearray(sender.sealed(Kind.CALL, name="x", payload=b"payload", to="host-1", exchange=1))
+    frame[at : at + len(patch)] = patch
+    for data in (noise, bytes(frame[:at]), bytes(frame)):
+        bus.opened(data)
+    signed = join(sender._trust.sign(noise), noise)
+    assert bus.opened(signed) is None
 
 
 def test_replay_guard_accepts_any_order_within_its_window_once() -> None:

@@ -210,7 +210,10 @@ class BusCore:
             timer.cancel()
             self._pending.pop(exchange, None)
         if reply.kind is Kind.ERROR:
-            failure = decode_failure(reply.payload)
+            try:
+                failure = decode_failure(reply.payload)
+            except ValueError:
+                raise Unknown(f"{to} failed in a way that cannot be read") from None
             if failure.code in NO_EFFECT:
                 raise Unreachable(f"{to}: {failure.message}")
             raise RemoteError(failure.code, failure.message, failure.retry)
