@@ -1,0 +1,1 @@
+"""Placement's resources, one file a noun. A handler takes (request, context) and answers."""
