@@ -46,7 +46,7 @@ class _Item(NamedTuple):
 _Outcome = tuple[_Item, Any, BaseException | None]
 
 
-def _connect(path: Path, *, readonly: bool, busy_s: float = _BUSY_S) -> sqlite3.Connection:
+def _connect(path: Path, *, readonly: bool, busy_s: float) -> sqlite3.Connection:
     con = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=_BUSY_S)
     con.execute("PRAGMA journal_mode=WAL")
     con.execute("PRAGMA synchronous=FULL")
@@ -83,7 +83,7 @@ class SqliteDatabase:
     async def open(self) -> None:
         """Open the file, whose tables `db.migrate` has made; raises DatabaseError."""
         try:
-            writer = _connect(self.path, readonly=False)
+            writer = _connect(self.path, readonly=False, busy_s=_BUSY_S)
             self._reader = _connect(self.path, readonly=True, busy_s=_LOOP_BUSY_S)
         except sqlite3.Error as error:
             raise DatabaseError(f"{self.path}: {translate(error)}") from error
