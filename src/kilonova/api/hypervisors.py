@@ -92,8 +92,8 @@ HYPERVISOR = Resource(
         Field("cpu_info", until=27, show=lambda v, _: v.cpu_info),
         Field("cpu_info", since=28, until=87, show=lambda v, _: Raw(v.cpu_info or "{}")),
         Field("uptime", since=88, show=lambda v, _: None),
-        Field("servers", since=53, until=74, **_both(_servers_if_any)),
-        Field("servers", since=75, **_both(_servers)),
+        Field("servers", since=53, until=74, **_both(_servers_if_any, sometimes=True)),
+        Field("servers", since=75, **_both(_servers, sometimes=True)),
     ],
 )  # fmt: skip
 _SHOW, _BRIEF = HYPERVISOR.view("show"), HYPERVISOR.view("brief")
@@ -215,7 +215,7 @@ async def statistics(call: Call) -> Any:
     every = await call.services.databases.global_.scan(rows.ALL, {}, lambda r: [hypervisor(x) for x in r])
     every = [each for each in every if not each.disabled]
     look = await _look(call, every, detail=True)
-    plan = dict(_SHOW.plan(call.version))
+    plan = dict(_SHOW.plan(call.version)[0])
     names = (
         "vcpus", "memory_mb", "local_gb", "vcpus_used", "memory_mb_used", "local_gb_used", "free_ram_mb",
         "free_disk_gb", "current_workload", "running_vms", "disk_available_least",

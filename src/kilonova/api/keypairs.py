@@ -34,6 +34,10 @@ def _in(*views: str, get: Any, **span: Any) -> dict[str, Any]:
     return dict.fromkeys(views, Out(get, **span))
 
 
+def _private(v: _Shown, _: Any) -> Any:
+    return OMIT if v.private is None else v.private
+
+
 _ALL = ("index", "create", "show")
 KEYPAIR = Resource(
     "keypair",
@@ -53,7 +57,7 @@ KEYPAIR = Resource(
         ),
         Field("user_id", **_in("create", "show", get=lambda v, _: v.key.user_id)),
         Field("user_id", since=10, new=In({"type": "string", "minLength": 1, "maxLength": 36})),
-        Field("private_key", until=91, create=lambda v, _: OMIT if v.private is None else v.private),
+        Field("private_key", until=91, create=Out(_private, sometimes=True)),
         Field("created_at", show=lambda v, _: plain(v.key.created_at)),
         Field("id", show=lambda v, _: v.key.created_at % 0x7FFFFFFF),
         Field("deleted", show=lambda v, _: False),

@@ -7,6 +7,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 
+def _quoted(item: str) -> str:
+    return item if item.isascii() and item.replace("-", "").isalnum() else quote(item, safe="")
+
+
 class Base:
     """Where the caller reached us: ``http://host/compute`` + ``/v2.1`` [+ ``/project``]."""
 
@@ -24,7 +28,7 @@ class Base:
 
     def links(self, collection: str, item: str) -> list[dict[str, str]]:
         """The two links of an item."""
-        name = quote(item, safe="")
+        name = _quoted(item)
         return [
             {"rel": "self", "href": f"{self.root}/{collection}/{name}"},
             {"rel": "bookmark", "href": f"{self.bookmark}/{collection}/{name}"},
@@ -32,7 +36,7 @@ class Base:
 
     def bookmarks(self, collection: str, item: str) -> list[dict[str, str]]:
         """The bookmark alone."""
-        return [{"rel": "bookmark", "href": f"{self.bookmark}/{collection}/{quote(item, safe='')}"}]
+        return [{"rel": "bookmark", "href": f"{self.bookmark}/{collection}/{_quoted(item)}"}]
 
     def next_page(self, path: str, query: Iterable[tuple[str, str]], marker: str) -> list[dict[str, Any]]:
         """The link to the page after `marker`."""

@@ -168,11 +168,16 @@ class Request:
             self._body = b"".join(pieces)
         return self._body
 
-    async def json(self, limit: int = MAX_JSON) -> Any:
-        """The body as JSON; BadRequest when it is none, UnsupportedMedia when it claims to be something else."""
-        kind = self.headers.get("content-type", "application/json").split(";", 1)[0].strip().lower()
-        if kind != "application/json":
-            raise UnsupportedMedia(f"Unsupported Content-Type: {kind[:100]}. Send application/json.")
+    @property
+    def media(self) -> str:
+        """The body's media type in lower case without parameters; "" when not said."""
+        return self.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+
+    async def json(self, limit: int = MAX_JSON, media: str = "application/json") -> Any:
+        """The body as JSON; BadRequest when it is none, UnsupportedMedia when it claims not to be `media`."""
+        kind = self.media or media
+        if kind != media:
+            raise UnsupportedMedia(f"Unsupported Content-Type: {kind[:100]}. Send {media}.")
         body = await self.body(limit)
         if not body:
             raise BadRequest("Malformed request body: the body is empty; a JSON object is required.")

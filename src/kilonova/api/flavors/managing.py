@@ -8,7 +8,7 @@ from kilonova.api.flavors.fields import FLAVOR, SHOW
 from kilonova.api.flavors.finding import visible_flavor
 from kilonova.api.flavors.reading import flags_of
 from kilonova.api.microversion.fields import Body, In
-from kilonova.api.microversion.schemas import ID, as_bool, obj
+from kilonova.api.microversion.schemas import as_bool, obj
 from kilonova.api.operation import Call, Span, operation
 from kilonova.db.database import Tx
 from kilonova.db.queries import flavors as rows
@@ -90,7 +90,7 @@ async def access(call: Call) -> Any:
     return await _accesses(call, flavor_id)
 
 
-_TENANT = obj(("tenant",), tenant=ID)
+_TENANT = obj(("tenant",), tenant={"type": "string", "minLength": 1, "maxLength": 36})
 
 
 def _body(action: str) -> Body:

@@ -17,7 +17,7 @@ with several `In`. Bodies and views are compiled once for each span of versions 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kilonova.api.microversion.validation import Schema, Validator
@@ -48,6 +48,8 @@ class Out:
     get: Getter
     since: int | None = None
     until: int | None = None
+    sometimes: bool = False
+    """The getter may return OMIT."""
     flag: str | None = None
     """Shown only when the view is rendered with this flag (a policy that widens the answer)."""
 
@@ -167,9 +169,7 @@ class Body:
         return later
 
 
-@dataclass(slots=True)
-class _Plan:
-    always: list[tuple[str, Getter]] = field(default_factory=list)
+_Pairs = list[tuple[str, Getter]]
 
 
 class View:
@@ -177,25 +177,32 @@ class View:
 
     def __init__(self, rules: Sequence[tuple[str, Out]]) -> None:
         self._rules = rules
-        self._plans: dict[tuple[int, frozenset[str]], list[tuple[str, Getter]]] = {}
+        self._plans: dict[tuple[int, frozenset[str]], tuple[_Pairs, _Pairs]] = {}
 
-    def plan(self, version: int, flags: frozenset[str] = frozenset()) -> list[tuple[str, Getter]]:
-        """The (name, getter) pairs of a version."""
+    def plan(self, version: int, flags: frozenset[str] = frozenset()) -> tuple[_Pairs, _Pairs]:
+        """The (name, getter) pairs of a version: those always shown, those shown sometimes."""
         key = (version, flags)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = [
-                (name, rule.get)
+            rules = [
+                (name, rule)
                 for name, rule in self._rules
                 if lives(rule, version) and (rule.flag is None or rule.flag in flags)
             ]
+            plan = self._plans[key] = (
+                [(name, rule.get) for name, rule in rules if not rule.sometimes],
+                [(name, rule.get) for name, rule in rules if rule.sometimes],
+            )
         return plan
 
     def render(self, item: Any, look: Any, version: int, flags: frozenset[str] = frozenset()) -> dict[str, Any]:
         """`item` as shown in `version` to who has `flags`."""
-        shown = {name: get(item, look) for name, get in self.plan(version, flags)}
-        if OMIT in shown.values():
-            return {name: value for name, value in shown.items() if value is not OMIT}
+        always, sometimes = self.plan(version, flags)
+        shown = {name: get(item, look) for name, get in always}
+        for name, get in sometimes:
+            value = get(item, look)
+            if value is not OMIT:
+                shown[name] = value
         return shown
 
 

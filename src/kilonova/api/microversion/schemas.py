@@ -43,7 +43,7 @@ IPV4: Schema = {"type": "string", "format": "ipv4"}
 IPV6: Schema = {"type": "string", "format": "ipv6"}
 IP: Schema = {"type": "string", "oneOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 DATE: Schema = {"type": "string", "format": "date-time"}
-QUERY_COUNT: Schema = {"type": "string", "pattern": "^[0-9]*$", "minLength": 1, "format": "number>=0"}
+QUERY_COUNT: Schema = {"type": "string", "pattern": "^[0-9]*$", "minLength": 1, "maxLength": 20}
 
 
 def number(lowest: int, highest: int = MAX_INT) -> Schema:

@@ -47,7 +47,7 @@ LIMITS = Resource(
 _VIEW = LIMITS.view()
 
 
-@operation("GET", "/limits", _RULE, query=query(("tenant_id", In(TEXT)), ("reserved", In(TEXT))))
+@operation("GET", "/limits", _RULE, query=query(("tenant_id", In(TEXT))))
 async def show(call: Call) -> Any:
     project = call.project_id
     if "tenant_id" in call.query:

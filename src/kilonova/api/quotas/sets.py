@@ -44,7 +44,7 @@ def _resources() -> list[Field]:
         fields.append(
             Field(
                 name, show=_get(name), of_class=Out(_get(name), since=50), put=In(_VALUE),
-                put_class=In(_VALUE, since=50),
+                put_class=In(_VALUE),
             )
         )  # fmt: skip
     return fields

@@ -23,7 +23,7 @@ INTERFACE = Resource(
         Field("net_id", show=lambda v, _: v.network_id),
         Field("mac_addr", show=lambda v, _: v.mac),
         Field("port_state", show=lambda v, _: "ACTIVE"),
-        Field("fixed_ips", show=lambda v, _: [{"ip_address": ip, "subnet_id": None} for ip, _version in v.ips]),
+        Field("fixed_ips", show=lambda v, _: [{"ip_address": ip, "subnet_id": ""} for ip, _version in v.ips]),
         Field("tag", since=70, show=lambda v, _: v.tag),
     ],
 )

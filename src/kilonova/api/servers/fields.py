@@ -39,6 +39,9 @@ class Look(Struct):
     host_status: Any = None
     """(host) -> UP, DOWN, MAINTENANCE, UNKNOWN or ""."""
     default_zone: str = "nova"
+    images: dict[str, Raw] = {}
+    """Made once an answer: many servers have the same image, the same flavor."""
+    flavors: dict[str, Raw] = {}
 
 
 def addresses(server: Server, *, extended: bool) -> dict[str, list[dict[str, Any]]]:
@@ -64,8 +67,12 @@ def host_id(project_id: str, host: str) -> str:
     return sha224((project_id + host).encode()).hexdigest()
 
 
-def _flavor_link(server: Server, look: Look) -> dict[str, Any]:
-    return {"id": server.flavor_id, "links": look.base.bookmarks("flavors", server.flavor_id)}
+def _flavor_link(server: Server, look: Look) -> Raw:
+    shown = look.flavors.get(server.flavor_id)
+    if shown is None:
+        links = look.base.bookmarks("flavors", server.flavor_id)
+        shown = look.flavors[server.flavor_id] = Raw(_encode({"id": server.flavor_id, "links": links}))
+    return shown
 
 
 @lru_cache(maxsize=512)
@@ -83,13 +90,23 @@ def _embedded(text: str, specs: bool) -> Raw:
 def _image(server: Server, look: Look) -> Any:
     if not server.image_id:
         return ""
-    return {"id": server.image_id, "links": look.base.bookmarks("images", server.image_id)}
+    shown = look.images.get(server.image_id)
+    if shown is None:
+        links = look.base.bookmarks("images", server.image_id)
+        shown = look.images[server.image_id] = Raw(_encode({"id": server.image_id, "links": links}))
+    return shown
 
 
 def _image_with_properties(server: Server, look: Look) -> Any:
-    shown = _image(server, look)
-    if shown:
-        shown["properties"] = _anything(server.image).get("properties", {})
+    if not server.image_id:
+        return ""
+    shown = look.images.get(server.image)
+    if shown is None:
+        made = {
+            "id": server.image_id, "links": look.base.bookmarks("images", server.image_id),
+            "properties": _anything(server.image).get("properties", {}),
+        }  # fmt: skip
+        shown = look.images[server.image] = Raw(_encode(made))
     return shown
 
 
@@ -161,10 +178,10 @@ def _hints(server: Server, look: Look) -> Any:
     return Raw(server.hints)
 
 
-def _shown(get: Any, *, until: int | None = None, since: int | None = None, flag: str | None = None) -> dict[str, Any]:
+def _shown(get: Any, *, until: int | None = None, since: int | None = None, **how: Any) -> dict[str, Any]:
     """In every view of a whole server; `update` answers as `show` from 2.75 on."""
-    lasting = Out(get, since=since, until=until, flag=flag)
-    late = Out(get, since=max(75, since or 1), until=until, flag=flag)  # no field is younger than 75 by its own span
+    lasting = Out(get, since=since, until=until, **how)
+    late = Out(get, since=max(75, since or 1), until=until, **how)
     made: dict[str, Any] = {"show": lasting, "detail": lasting}
     if until is None or until >= 75:
         made["update"] = late
@@ -214,14 +231,14 @@ SERVER = Resource(
             "OS-DCF:diskConfig", **_always(lambda v, _: v.disk_config),
             create=In(s.DISK_CONFIG), update_body=In(s.DISK_CONFIG),
         ),
-        Field("progress", **_always(_progress)),
-        Field("fault", **_always(_fault_shown)),
+        Field("progress", **_always(_progress, sometimes=True)),
+        Field("fault", **_always(_fault_shown, sometimes=True)),
         Field("OS-EXT-AZ:availability_zone", **_shown(_zone)),
         Field("config_drive", **_shown(lambda v, _: "True" if v.config_drive else ""), create=In(s.BOOLEAN)),
         Field("key_name", **_shown(lambda v, _: v.key_name), create=In(s.NAME)),
         Field("OS-SRV-USG:launched_at", **_shown(lambda v, _: plain(v.launched_at))),
         Field("OS-SRV-USG:terminated_at", **_shown(lambda v, _: plain(v.terminated_at))),
-        Field("security_groups", **_shown(_groups), create=In(r.SECURITY_GROUPS)),
+        Field("security_groups", **_shown(_groups, sometimes=True), create=In(r.SECURITY_GROUPS)),
         Field("OS-EXT-STS:task_state", **_shown(lambda v, _: v.task_state)),
         Field("OS-EXT-STS:vm_state", **_shown(lambda v, _: v.vm_state)),
         Field("OS-EXT-STS:power_state", **_shown(lambda v, _: v.power_state)),
@@ -245,7 +262,7 @@ SERVER = Resource(
         ),
         Field("locked", since=9, **_always(lambda v, _: v.locked_by is not None)),
         Field("locked_reason", since=73, **_always(lambda v, _: v.locked_reason)),
-        Field("host_status", since=16, **_shown(_host_status, flag=HOST_STATUS)),
+        Field("host_status", since=16, **_shown(_host_status, flag=HOST_STATUS, sometimes=True)),
         Field(
             "description", since=19, **_always(lambda v, _: v.description),
             create=In(s.DESCRIPTION), update_body=In(s.DESCRIPTION),

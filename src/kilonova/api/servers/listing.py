@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from kilonova.api.links import Base
 from kilonova.api.microversion.version import LATEST
 from kilonova.api.operation import Call, Span, operation
 from kilonova.api.servers.fields import ATTRIBUTES
@@ -57,16 +58,7 @@ async def _list(call: Call, view: str) -> Response:
         if isinstance(done, bytes):
             break
         marker = done
-    return Response(200, _closed(call, done, servers, wanted), media="application/json")
-
-
-def _closed(call: Call, body: bytes, servers: list[Server], wanted: Wanted) -> bytes:
-    """The page with the link to the next one where it is full."""
-    if len(servers) < wanted.limit:
-        return body
-    base = call.request.state["base"]
-    link = base.next_page(call.operation.path, call.request.query, servers[-1].uuid)
-    return body[:-1] + b',"servers_links":' + _encode(link) + b"}"
+    return Response(200, done, media="application/json")
 
 
 async def _marker(call: Call, wanted: Wanted) -> tuple[Any, ...] | None:
@@ -170,7 +162,12 @@ class _Step:
         servers += kept[: wanted.limit - len(servers)]
         if horizon is not None and len(servers) < wanted.limit:
             return horizon
-        return _encode({"servers": render(servers)})
+        shown: dict[str, Any] = {"servers": render(servers)}
+        if len(servers) == wanted.limit:
+            call = self.call
+            base: Base = call.request.state["base"]
+            shown["servers_links"] = base.next_page(call.operation.path, call.request.query, servers[-1].uuid)
+        return _encode(shown)
 
 
 def _sorted(servers: list[Server], sort: tuple[tuple[str, bool], ...]) -> list[Server]:
