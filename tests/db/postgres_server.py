@@ -44,7 +44,8 @@ class PostgresServer:
         self.binaries = find_binaries()
         self.folder = Path(tempfile.mkdtemp(prefix="kn-pg-"))
         self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-        self.settings = {"fsync": "off", "full_page_writes": "off", "max_connections": "60", **(settings or {})}
+        quick = {"fsync": "off", "full_page_writes": "off", "max_connections": "60", "deadlock_timeout": "50ms"}
+        self.settings = {**quick, **(settings or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
         self._libc = ctypes.CDLL(None)

@@ -160,6 +160,11 @@ class PostgresDatabase:
             raise _Failed(translate(error)) from error
         try:
             yield con
+        except _Failed as failed:
+            if failed.failure.lost:
+                with contextlib.suppress(*SENT):
+                    con.terminate()
+            raise
         finally:
             with contextlib.suppress(*SENT):  # a connection that broke is dropped by the pool
                 await pool.release(con, timeout=_TRANSACTION_S)
@@ -230,9 +235,9 @@ async def _reset(con: Any) -> None:
 
 
 async def _roll_back(con: Any) -> None:
-    if con.is_closed():
-        return
+    """End the transaction; on a connection that is gone the server does so itself."""
     try:
         await con.execute("ROLLBACK")
     except SENT:
-        con.terminate()  # the server rolls back what it can't hear of
+        with contextlib.suppress(*SENT):
+            con.terminate()

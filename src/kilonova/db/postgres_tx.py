@@ -43,7 +43,7 @@ def translate(error: BaseException, names: Sequence[str] = ()) -> Failure:
     """
     if isinstance(error, KeyError):
         return Failure(BadParameter(f"no value for parameter :{error.args[0]}"), False)
-    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):  # the driver refused to bind
+    if isinstance(error, (asyncpg.DataError, ValueError)) and "argument" in str(error):  # the driver refused to bind
         return Failure(_bad_parameter(error, names), False)
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error)
@@ -51,7 +51,9 @@ def translate(error: BaseException, names: Sequence[str] = ()) -> Failure:
         return Failure(Busy("the database did not answer in time"), False, lost=True)
     if isinstance(error, OSError):
         return Failure(Unavailable(f"no connection to the database: {error}"), True, lost=True)
-    if isinstance(error, asyncpg.InterfaceError) and "closed" in str(error):
+    if isinstance(error, asyncpg.InternalClientError):  # the driver lost its place on a connection that broke
+        return Failure(Unavailable(f"the connection broke: {error}"), True, lost=True)
+    if isinstance(error, asyncpg.InterfaceError) and ("closed" in str(error) or "released" in str(error)):
         return Failure(Unavailable(str(error)), True, lost=True)
     return Failure(DatabaseError(f"{type(error).__name__}: {error}"), False)
 
