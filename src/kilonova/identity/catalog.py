@@ -92,12 +92,8 @@ class Catalog:
         for each in self.endpoints(state, base_url):
             url = _filled(each.url, project_id, user_id) if each.enabled else None
             if url is not None:
-                by_service.setdefault(each.service_id, []).append(
-                    {
-                        "id": each.id, "interface": each.interface, "region": each.region_id,
-                        "region_id": each.region_id, "url": url,
-                    }  # fmt: skip
-                )
+                shown = {"id": each.id, "interface": each.interface, "region_id": each.region_id, "url": url}
+                by_service.setdefault(each.service_id, []).append({**shown, "region": each.region_id})
         return [
             {"id": each.id, "type": each.type, "name": each.name, "endpoints": by_service[each.id]}
             for each in self.services(state)

@@ -192,12 +192,7 @@ class State:
         """What must go with a record: grants, memberships, credentials, ... (itself not included)."""
         match record:
             case Domain(id=id_):
-                own: list[Record] = [
-                    each
-                    for kind in (Project, User, Group, Role)
-                    for _, each in self.all(kind)  # type: ignore[type-var]  # four kinds in turn
-                    if each.domain_id == id_
-                ]
+                own = [each for kind in (Project, User, Group, Role) for each in self._where(kind, "domain_id", id_)]
                 return [*self.grants_on(id_), *self._limits(id_), *own, *(d for o in own for d in self.dependents(o))]
             case Project(id=id_):
                 return [

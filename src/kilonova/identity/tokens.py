@@ -45,15 +45,15 @@ class Token(Struct, frozen=True, array_like=True):
 
 class _Wire(Struct, frozen=True, array_like=True):
     version: int
-    user: str | bytes
+    user: bytes
     methods: int
     scope: str
-    scope_id: str | bytes
+    scope_id: bytes
     issued_at: int
     expires_at: int
     audit: tuple[str, ...]
     epoch: int
-    appcred: str | bytes = ""
+    appcred: bytes
 
 
 class InvalidToken(Exception):
@@ -65,19 +65,20 @@ def new_audit_id() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
 
 
-def _pack(id_: str) -> str | bytes:
+def _pack(id_: str) -> bytes:
+    """An id in short: one byte says how."""
     if len(id_) == 32:
         try:
             packed = bytes.fromhex(id_)
         except ValueError:
-            return id_
+            packed = b""
         if packed.hex() == id_:
-            return packed
-    return id_
+            return b"x" + packed
+    return b"t" + id_.encode()
 
 
-def _unpack(id_: str | bytes) -> str:
-    return id_ if isinstance(id_, str) else id_.hex()
+def _unpack(packed: bytes) -> str:
+    return packed[1:].hex() if packed[:1] == b"x" else packed[1:].decode()
 
 
 class TokenCodec:
