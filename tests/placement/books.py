@@ -21,7 +21,7 @@ COUNTS = Statement(
     """SELECT p.uuid, p.consumers, (SELECT COUNT(DISTINCT a.consumer) FROM allocations a WHERE a.provider = p.uuid)
        FROM resource_providers p"""
 )
-GENERATIONS = Statement("SELECT uuid, generation FROM resource_providers")
+GENERATIONS = Statement("SELECT uuid, revision FROM resource_providers")
 CONSUMERS = Statement("SELECT uuid FROM consumers")
 
 

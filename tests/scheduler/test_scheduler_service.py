@@ -140,7 +140,7 @@ async def test_the_comparison_finds_what_no_change_told(scheduler: Scheduler, db
 
     async def silently(tx: Tx, _: None) -> None:
         await tx.execute(Statement("UPDATE inventories SET used = capacity WHERE provider <> :p"), {"p": provider(2)})
-        await tx.execute(Statement("UPDATE resource_providers SET generation = generation + 1"), {})
+        await tx.execute(Statement("UPDATE resource_providers SET revision = revision + 1"), {})
         await tx.execute(Statement("DELETE FROM hosts WHERE uuid = :p"), {"p": provider(3)})
 
     await db.write(silently, None)

@@ -37,7 +37,7 @@ class Claimed(Struct, frozen=True):
     """All claims hold."""
 
     generations: dict[str, int]
-    """Provider -> its generation after the claim (as it is now, when the claim was there before)."""
+    """Provider -> generation of its state after the claim (as it is now, when the claim was there before)."""
 
 
 class Conflict(Struct, frozen=True):
@@ -66,6 +66,7 @@ class ProviderState(Struct, frozen=True):
 
     uuid: str
     generation: int
+    """Counts every change. The generation of Placement's API is another number: some changes leave that alone."""
     consumers: int
     usage: dict[str, ClassUsage]
     settled: tuple[str, ...] | None = None

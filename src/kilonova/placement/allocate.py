@@ -79,7 +79,7 @@ async def _consumer(tx: Tx, wanted: Wanted, now: int) -> Amounts:
     generation = wanted.generation
     if generation is not UNSET and generation != (row[0] if row else None):
         raise stale(
-            f"consumer generation conflict - expected {row[0] if row else None} but got {generation}"
+            f"consumer generation conflict - expected {row[0] if row else 'null'} but got {generation}"
         )
     if row is None:
         if wanted.allocations and not await sql.insert_consumer(tx, _claim(wanted, "", "", "", now)):
@@ -111,6 +111,11 @@ def _check(wanted: Sequence[Wanted], deltas: Amounts, states: dict[str, Provider
                 # Unit rules by amount; the total below, so that a move within one request may swap places.
                 free = None if found is None else ClassUsage(2**62, 0, *usage_rules(found))
                 reason = misfit(name, amount, free)
+                if found is None:
+                    raise Conflict(
+                        f"Unable to allocate inventory: Inventory for '{name}' on resource provider "
+                        f"'{provider}' invalid."
+                    )
                 if reason is not None:
                     raise Conflict(f"Unable to allocate inventory: {reason} on resource provider '{provider}'.")
     for provider, changes in deltas.items():

@@ -72,7 +72,7 @@ async def release(tx: Tx, consumer: str, now: int) -> tuple[str, ...]:
     held = await sql.allocations_of(tx, consumer)
     states: list[ProviderState] = []
     for provider in sorted(held):
-        await sql.lock_provider(tx, provider, -1, now)
+        await sql.lock_provider(tx, provider, -1, now, raised=0)  # as Placement: only writes raise what clients compare
         back = {name: -amount for name, amount in held[provider].items()}
         state = (await sql.states(tx, (provider,)))[provider]
         await sql.take(tx, provider, back)

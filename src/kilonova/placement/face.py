@@ -14,8 +14,8 @@ from kilonova.http.errors import (
     MethodNotAllowed,
     NotAcceptable,
     NotFound,
-    NotImplementedHere,
     Unauthorized,
+    UnsupportedMedia,
 )
 from kilonova.http.message import Request, Response
 from kilonova.http.routing import Route, Router
@@ -26,17 +26,13 @@ from kilonova.placement.handlers import (
     classes,
     inventories,
     providers,
+    reshape,
     root,
     traits,
     usages,
 )
 from kilonova.placement.handlers.context import Context, Handler
 from kilonova.placement.wire import LATEST, OLDEST, fault, negotiate, version_headers
-
-
-async def reshape(request: Request, context: Context) -> Response:
-    raise NotImplementedHere("POST /reshaper is not served yet.")
-
 
 _P = "/resource_providers"
 _I = _P + "/{uuid}/inventories"
@@ -77,7 +73,7 @@ ROUTES: tuple[tuple[str, str, Handler, int], ...] = (
     ("PUT", "/allocations/{consumer_uuid}", allocations.replace, 0),
     ("DELETE", "/allocations/{consumer_uuid}", allocations.delete, 0),
     ("GET", "/usages", usages.of_project, 9),
-    ("POST", "/reshaper", reshape, 30),
+    ("POST", "/reshaper", reshape.reshape, 30),
 )
 _MISSING = "The resource could not be found."
 
@@ -103,6 +99,9 @@ class PlacementFace:
             route = self._router.find(request, path)
         except NotFound:
             raise NotFound(_MISSING) from None
+        except MethodNotAllowed as error:
+            text = f"The method {request.method[:20]} is not allowed for this resource."
+            raise MethodNotAllowed(text, headers=error.headers) from None
         handler, since = route.data
         if version < since:
             if (request.method, since) == ("DELETE", 5):  # the path is older than this method on it
@@ -111,9 +110,14 @@ class PlacementFace:
             raise NotFound(_MISSING)
         if not anyone:
             self._authorize(request)
-        accept = request.headers.get("accept", "")
-        if accept and not any(kind in accept for kind in ("*/*", "application/*", "application/json")):
-            raise NotAcceptable("Only application/json is provided")
+        if request.method in ("GET", "HEAD"):
+            accept = request.headers.get("accept", "")
+            if accept and not any(kind in accept for kind in ("*/*", "application/*", "application/json")):
+                raise NotAcceptable("Only application/json is provided")
+        elif "content-type" in request.headers and not request.headers["content-type"].startswith("application/json"):
+            raise UnsupportedMedia(
+                f"The media type {request.headers['content-type'][:100]} is not supported, use application/json"
+            )
         response: Response = await handler(request, self._context)
         response.headers |= version_headers(version)
         return response

@@ -19,15 +19,19 @@ def resources(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in text.split(","):
         name, colon, amount = part.partition(":")
-        if not colon or not name or not amount.isascii() or not amount.isdigit():
+        if colon and name and not amount.lstrip("-").isdigit():
+            raise BadRequest(
+                f"Requested resource {name[:191]} expected positive integer amount. Got: {amount[:20]}.", code=BAD_VALUE
+            )
+        if not colon or not name:
             raise BadRequest(
                 "Badly formed resources parameter. Expected resources query string parameter in form: "
-                f"?resources=VCPU:2,MEMORY_MB:1024. Got: {text[:200]}.",
+                f"?resources=VCPU:2,MEMORY_MB:1024. Got: {part[:200] if text else 'empty string'}.",
                 code=BAD_VALUE,
             )
         if not 0 < int(amount) <= _MOST:
             raise BadRequest(
-                f"Requested resource {name[:191]} requires a positive amount: {amount[:20]}.", code=BAD_VALUE
+                f"Requested resource {name[:191]} requires amount >= 1. Got: {amount[:20]}.", code=BAD_VALUE
             )
         found[name] = int(amount)
     return found
@@ -36,7 +40,9 @@ def resources(text: str) -> dict[str, int]:
 def uuid(text: str, parameter: str) -> str:
     if not _UUID.fullmatch(text):
         raise BadRequest(
-            f"Expected '{parameter}' parameter to be a uuid or a list of them. Got: {text[:100]}", code=BAD_VALUE
+            f"Invalid query string parameters: Expected '{parameter}' parameter to contain valid UUID(s). "
+            f"Got: {text[:100]}",
+            code=BAD_VALUE,
         )
     return canonical(text)
 
@@ -47,7 +53,11 @@ def member_of(values: list[str], parameter: str, *, negative: bool) -> tuple[lis
     forbidden: list[str] = []
     for value in values:
         text, no = value, False
-        if negative and text.startswith("!"):
+        if text.startswith("!") and not negative:
+            raise BadRequest(
+                f"Forbidden {parameter} parameters are not supported in the specified microversion", code=BAD_VALUE
+            )
+        if text.startswith("!"):
             text, no = text[1:], True
         listed = text[3:].split(",") if text.startswith("in:") else [text]
         found = [uuid(each, parameter) for each in listed]
@@ -68,7 +78,7 @@ def required(
         if any_of and value.startswith("in:"):
             names = value[3:].split(",")
             if any(not name or name.startswith("!") for name in names):
-                raise BadRequest(_bad_traits(value, parameter), code=BAD_VALUE)
+                raise BadRequest(_bad_traits(value, parameter, negative), code=BAD_VALUE)
             wanted.append(names)
             continue
         for name in value.split(","):
@@ -77,7 +87,7 @@ def required(
             elif name and not name.startswith("!"):
                 wanted.append([name])
             else:
-                raise BadRequest(_bad_traits(value, parameter), code=BAD_VALUE)
+                raise BadRequest(_bad_traits(value, parameter, negative), code=BAD_VALUE)
     clash = {names[0] for names in wanted if len(names) == 1} & set(forbidden)
     if clash:
         raise BadRequest(
@@ -88,10 +98,10 @@ def required(
     return wanted, forbidden
 
 
-def _bad_traits(value: str, parameter: str) -> str:
+def _bad_traits(value: str, parameter: str, negative: bool) -> str:
     return (
         f"Invalid query string parameters: Expected '{parameter}' parameter value of the form: "
-        f"HW_CPU_X86_VMX,CUSTOM_MAGIC, or !HW_CPU_X86_VMX. Got: {value[:200]}"
+        f"HW_CPU_X86_VMX,{'!' if negative else ''}CUSTOM_MAGIC. Got: {value[:200]}"
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
+from html import escape
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
@@ -15,6 +16,7 @@ from msgspec import Meta
 
 from kilonova.http.errors import BadRequest, Conflict, HttpError, NotAcceptable, NotFound
 from kilonova.http.message import Request, Response, json_response
+from kilonova.placement.invalid import reason
 
 OLDEST, LATEST = 0, 39
 _KNOWN = {f"1.{minor}": minor for minor in range(OLDEST, LATEST + 1)} | {"latest": LATEST}
@@ -29,7 +31,12 @@ DUPLICATE_KEY = "placement.query.duplicate_key"
 BAD_VALUE = "placement.query.bad_value"
 MISSING_VALUE = "placement.query.missing_value"
 
-Uuid = Annotated[str, Meta(pattern="^[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$")]
+Uuid = Annotated[
+    str,
+    Meta(
+        pattern="^[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$", extra_json_schema={"format": "uuid"}
+    ),
+]
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Natural = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 ResourceClass = Annotated[str, Meta(pattern="^[A-Z0-9_]+$", min_length=1, max_length=191)]
@@ -75,6 +82,9 @@ def fault(request: Request, error: HttpError) -> Response:
     headers = dict(error.headers)
     if version is not None:
         headers |= version_headers(version)
+    if request.headers.get("accept", "").strip() == "text/html":  # browsers, who ask for nothing else
+        page = f"<html><body><h1>{error.status} {body['title']}</h1><p>{escape(error.message)}</p></body></html>"
+        return Response(error.status, page.encode(), headers, media="text/html; charset=utf-8")
     return json_response({"errors": [body]}, error.status, headers)
 
 
@@ -91,12 +101,22 @@ def check(value: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, ValueError) as error:
-        raise BadRequest(f"JSON does not validate: {error}") from None
+        raise BadRequest(reason(value, kind, str(error))) from None
 
 
 async def body_as(request: Request, kind: type[T]) -> T:
     """The request's JSON body as `kind`."""
-    return check(await request.json(), kind)
+    return check(await json_body(request), kind)
+
+
+async def json_body(request: Request) -> Any:
+    """The request's body, decoded."""
+    if "content-type" not in request.headers:
+        raise BadRequest("content-type header required")
+    try:
+        return await request.json()
+    except BadRequest as error:
+        raise BadRequest(f"Malformed JSON: {error.message}") from None
 
 
 def canonical(uuid: str) -> str:
@@ -124,8 +144,8 @@ def known_query(request: Request, names: Iterable[str], once: Iterable[str] = ()
     return found
 
 
-def no_provider(uuid: str) -> NotFound:
-    return NotFound(f"No resource provider with uuid {uuid[:100]} found", code=PROVIDER_NOT_FOUND)
+def no_provider(uuid: str, what: str = "") -> NotFound:
+    return NotFound(f"No resource provider with uuid {uuid[:100]} found{what}", code=PROVIDER_NOT_FOUND)
 
 
 def stale(what: str = "resource provider generation conflict") -> Conflict:

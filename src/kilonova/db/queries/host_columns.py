@@ -16,7 +16,7 @@ from kilonova.model.placement import ProviderState
 _HOST_SQL = """SELECT h.uuid, h.host, h.node, h.cell, h.generation, h.hypervisor_version, h.supported_instances,
                p.traits FROM hosts h JOIN resource_providers p ON p.uuid = h.uuid"""
 ALL_HOSTS = Statement(_HOST_SQL)
-_STATE_SQL = """SELECT p.uuid, p.generation, p.consumers, i.resource_class, i.capacity, i.used, i.max_unit,
+_STATE_SQL = """SELECT p.uuid, p.revision, p.consumers, i.resource_class, i.capacity, i.used, i.max_unit,
                 i.min_unit, i.step_size FROM resource_providers p LEFT JOIN inventories i ON i.provider = p.uuid"""
 ALL_STATES = Statement(_STATE_SQL)
 _SERVICE_SQL = "SELECT host, generation, disabled, forced_down, beat FROM services WHERE binary = 'nova-compute'"
@@ -26,7 +26,7 @@ SERVICE_OF = Statement(_SERVICE_SQL + " AND host = :host")
 AGGREGATES = Statement("SELECT uuid, availability_zone, metadata FROM aggregates")
 AGGREGATE_HOSTS = Statement("SELECT aggregate, host FROM aggregate_hosts")
 SLICE = Statement(
-    """SELECT h.uuid, h.generation, p.generation FROM hosts h JOIN resource_providers p ON p.uuid = h.uuid
+    """SELECT h.uuid, h.generation, p.revision FROM hosts h JOIN resource_providers p ON p.uuid = h.uuid
        WHERE h.uuid > :after ORDER BY h.uuid LIMIT :limit"""
 )
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
@@ -48,7 +48,7 @@ async def all_hosts(db: Database) -> list[HostFact]:
 
 
 async def all_usage(db: Database) -> list[Row]:
-    """(provider, generation, consumers, class, capacity, used, max_unit, min_unit, step_size), as rows: there are many.
+    """(provider, revision, consumers, class, capacity, used, max_unit, min_unit, step_size), as rows: there are many.
 
     A provider without inventories has one row with a null class.
     """
@@ -87,7 +87,7 @@ async def service_of(db: Database, host: str) -> ServiceFact | None:
 
 
 async def generations(db: Database, after: str, limit: int) -> list[tuple[str, int, int]]:
-    """(uuid, generation of the host, generation of its provider) of the next hosts after a uuid."""
+    """(uuid, generation of the host, revision of its provider) of the next hosts after a uuid."""
     return [(row[0], row[1], row[2]) for row in await db.fetch(SLICE, {"after": after, "limit": limit})]
 
 

@@ -1,6 +1,6 @@
 """SQL of claims: what holds `inventories.used` = the sum of allocations <= capacity.
 
-Lock order: consumers, then providers by uuid, then what belongs to them. Raising a provider's generation
+Lock order: consumers, then providers by uuid, then what belongs to them. Raising a provider's revision
 takes its row; until the transaction ends nobody else moves its `used`, so what is read afterwards decides.
 The UPDATE of `used` repeats the condition all the same: a writer that forgets the order fails loudly.
 """
@@ -26,11 +26,12 @@ _TOUCH_CONSUMER = Statement(
 _DELETE_CONSUMER = Statement("DELETE FROM consumers WHERE uuid = :uuid")
 _CONSUMER = Statement("SELECT generation, project_id, user_id, type FROM consumers WHERE uuid = :uuid")
 _BUMP = Statement(
-    """UPDATE resource_providers SET generation = generation + 1, consumers = consumers + :consumers,
-       updated_at = :now WHERE uuid = :uuid"""
+    """UPDATE resource_providers SET revision = revision + 1, generation = generation + :raised,
+       consumers = consumers + :consumers, updated_at = :now WHERE uuid = :uuid"""
 )
 _UNBUMP = Statement(
-    "UPDATE resource_providers SET generation = generation - 1, consumers = consumers - :consumers WHERE uuid = :uuid"
+    """UPDATE resource_providers SET revision = revision - 1, generation = generation - 1,
+       consumers = consumers - :consumers WHERE uuid = :uuid"""
 )
 _INSERT_ALLOCATION = Statement(
     """INSERT INTO allocations (consumer, provider, resource_class, amount)
@@ -39,7 +40,7 @@ _INSERT_ALLOCATION = Statement(
 _DELETE_ALLOCATIONS = Statement("DELETE FROM allocations WHERE consumer = :consumer")
 ALLOCATIONS = Statement("SELECT provider, resource_class, amount FROM allocations WHERE consumer = :consumer")
 
-_STATE_SQL = """SELECT p.uuid, p.generation, p.consumers, i.resource_class, i.capacity, i.used, i.max_unit,
+_STATE_SQL = """SELECT p.uuid, p.revision, p.consumers, i.resource_class, i.capacity, i.used, i.max_unit,
                 i.min_unit, i.step_size FROM resource_providers p LEFT JOIN inventories i ON i.provider = p.uuid
                 WHERE p.uuid {}"""
 _STATE = Statement(_STATE_SQL.format("= :uuid"))
@@ -121,9 +122,12 @@ def fold_allocations(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
     return found
 
 
-async def lock_provider(tx: Tx, uuid: str, consumers: int, now: int) -> bool:
-    """Raise a provider's generation and count of consumers: its lock. False when there is no such provider."""
-    return await tx.execute(_BUMP, {"uuid": uuid, "consumers": consumers, "now": now}) == 1
+async def lock_provider(tx: Tx, uuid: str, consumers: int, now: int, raised: int = 1) -> bool:
+    """Raise a provider's revision, generation (by `raised`) and count of consumers: its lock.
+
+    False when there is no such provider.
+    """
+    return await tx.execute(_BUMP, {"uuid": uuid, "consumers": consumers, "now": now, "raised": raised}) == 1
 
 
 async def unlock_provider(tx: Tx, uuid: str, consumers: int) -> None:
@@ -144,7 +148,7 @@ async def states(tx: Tx, providers: Sequence[str]) -> dict[str, ProviderState]:
 
 
 def fold_states(rows: Sequence[Row]) -> dict[str, ProviderState]:
-    """Rows of (provider, generation, consumers, class, capacity, used, max, min, step) as states by provider."""
+    """Rows of (provider, revision, consumers, class, capacity, used, max, min, step) as states by provider."""
     found: dict[str, ProviderState] = {}
     usage: dict[str, ClassUsage] = {}
     last = None

@@ -13,7 +13,7 @@ PROVIDER = Statement(f"SELECT {_PROVIDER} FROM resource_providers p WHERE p.uuid
 TREE = Statement("SELECT uuid, parent FROM resource_providers WHERE root = :root")
 CHILD = Statement("SELECT uuid FROM resource_providers WHERE parent = :uuid LIMIT 1")
 RAISE = Statement(
-    """UPDATE resource_providers SET generation = generation + 1, updated_at = :now
+    """UPDATE resource_providers SET generation = generation + 1, revision = revision + 1, updated_at = :now
        WHERE uuid = :uuid AND generation = :generation"""
 )
 RENAME = Statement("UPDATE resource_providers SET name = :name, updated_at = :now WHERE uuid = :uuid")

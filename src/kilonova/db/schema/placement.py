@@ -1,6 +1,6 @@
 """Global tables of Placement: providers, what they have, who holds how much of it.
 
-Every write against a provider raises its generation first, in its own row: that row is the lock under
+Every write against a provider raises its revision first, in its own row: that row is the lock under
 which `inventories.used` moves. `used` always equals the sum of the provider's allocations of that class.
 Standard traits and resource classes are data of the program; only custom ones stand here.
 """
@@ -18,7 +18,8 @@ resource_providers = Table(
     text("name", 191, unique=True),
     uuid("parent", nullable=True),
     uuid("root"),
-    bigint("generation"),
+    bigint("generation"),  # as the API shows and compares it
+    bigint("revision"),  # counts every change, also those that leave the generation alone: the order for readers
     bigint("consumers"),  # how many consumers hold something here
     json("traits"),  # copy of provider_traits for those who read all providers
     time("created_at"),

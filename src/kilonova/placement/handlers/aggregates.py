@@ -54,4 +54,4 @@ async def replace(request: Request, context: Context) -> Response:
             await tell(tx, uuid, now)
         return int(raised)
 
-    return _shown(request, sorted(wanted), await context.write(work), now)
+    return _shown(request, wanted, await context.write(work), now)

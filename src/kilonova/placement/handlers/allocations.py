@@ -51,18 +51,18 @@ class _Put12(Struct, forbid_unknown_fields=True, kw_only=True):
     user_id: Text
 
 
-class _Put28(Struct, forbid_unknown_fields=True, kw_only=True):
+class Put28(Struct, forbid_unknown_fields=True, kw_only=True):
     allocations: dict[Uuid, _Amounts]
     project_id: Text
     user_id: Text
     consumer_generation: int | None
 
 
-class _Put34(_Put28, forbid_unknown_fields=True, kw_only=True):
+class Put34(Put28, forbid_unknown_fields=True, kw_only=True):
     mappings: Annotated[dict[str, Annotated[list[Uuid], Meta(min_length=1)]], Meta(min_length=1)] | UnsetType = UNSET
 
 
-class _Put38(_Put34, forbid_unknown_fields=True, kw_only=True):
+class Put38(Put34, forbid_unknown_fields=True, kw_only=True):
     consumer_type: Kind
 
 
@@ -72,15 +72,16 @@ class _Post13(Struct, forbid_unknown_fields=True, kw_only=True):
     user_id: Text
 
 
-_PUT: tuple[tuple[int, Any], ...] = ((38, _Put38), (34, _Put34), (28, _Put28), (12, _Put12), (8, _Put8), (0, _Put0))
-_POST: tuple[tuple[int, Any], ...] = ((38, _Put38), (34, _Put34), (28, _Put28), (13, _Post13))
+_PUT: tuple[tuple[int, Any], ...] = ((38, Put38), (34, Put34), (28, Put28), (12, _Put12), (8, _Put8), (0, _Put0))
+_POST: tuple[tuple[int, Any], ...] = ((38, Put38), (34, Put34), (28, Put28), (13, _Post13))
 
 
-def _kind(versions: tuple[tuple[int, Any], ...], version: int) -> Any:
+def by_version(versions: tuple[tuple[int, Any], ...], version: int) -> Any:
     return next(kind for since, kind in versions if version >= since)
 
 
-async def _wanted(context: Context, version: int, consumer: str, body: Any) -> Wanted:
+async def wanted_from(context: Context, consumer: str, body: Any) -> Wanted:
+    """What a body of any version asks for. Raises BadRequest for unknown providers and classes."""
     if isinstance(body, _Put0):
         amounts: dict[str, dict[str, int]] = {}
         for row in body.allocations:
@@ -90,7 +91,10 @@ async def _wanted(context: Context, version: int, consumer: str, body: Any) -> W
     for uuid in sorted(amounts):
         if await context.db.fetch_one(sql.PROVIDER, {"uuid": uuid}) is None:
             raise BadRequest(f"Allocation for resource provider '{uuid}' that does not exist.")
-    await context.check_classes({name for classes in amounts.values() for name in classes})
+    try:
+        await context.check_classes({name for classes in amounts.values() for name in classes})
+    except BadRequest as error:
+        raise BadRequest(f"Unable to allocate inventory for consumer {consumer}: {error.message}") from None
     return Wanted(
         consumer=consumer,
         allocations=amounts,
@@ -135,9 +139,12 @@ async def of_provider(request: Request, context: Context) -> Response:
 
 async def replace(request: Request, context: Context) -> Response:
     """PUT one consumer's."""
-    body = await body_as(request, _kind(_PUT, request.version))
-    consumer = canonical(check(request.params["consumer_uuid"], Uuid))
-    wanted = await _wanted(context, request.version, consumer, body)
+    body = await body_as(request, by_version(_PUT, request.version))
+    try:
+        consumer = canonical(check(request.params["consumer_uuid"], Uuid))
+    except BadRequest:
+        raise BadRequest(f"Malformed consumer_uuid: {request.params['consumer_uuid'][:100]}") from None
+    wanted = await wanted_from(context, consumer, body)
     now = context.now()
     await context.write(lambda tx: allocate(tx, (wanted,), now))
     return empty()
@@ -145,9 +152,9 @@ async def replace(request: Request, context: Context) -> Response:
 
 async def replace_many(request: Request, context: Context) -> Response:
     """POST those of several."""
-    kind: Any = Annotated[dict[Uuid, _kind(_POST, request.version)], Meta(min_length=1)]  # type: ignore[misc]  # by version
+    kind: Any = Annotated[dict[Uuid, by_version(_POST, request.version)], Meta(min_length=1)]  # type: ignore[misc]  # by version
     bodies: dict[str, Any] = await body_as(request, kind)
-    wanted = [await _wanted(context, request.version, canonical(uuid), body) for uuid, body in bodies.items()]
+    wanted = [await wanted_from(context, canonical(uuid), body) for uuid, body in bodies.items()]
     now = context.now()
     await context.write(lambda tx: allocate(tx, wanted, now))
     return empty()

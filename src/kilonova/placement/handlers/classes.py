@@ -12,6 +12,7 @@ from kilonova.http.errors import BadRequest, Conflict, NotFound
 from kilonova.http.message import Request, Response, empty
 from kilonova.placement import standard
 from kilonova.placement.handlers.context import Context
+from kilonova.placement.invalid import reason
 from kilonova.placement.wire import answer, body_as, no_query
 
 CustomName = Annotated[str, Meta(pattern=f"^{standard.CUSTOM.pattern}$", max_length=standard.LONGEST)]
@@ -61,7 +62,7 @@ async def ensure_or_rename(request: Request, context: Context) -> Response:
         if await request.body():
             raise BadRequest("PUT of a resource class takes no body.")
         if not standard.CUSTOM.fullmatch(name) or len(name) > standard.LONGEST:
-            raise BadRequest(f"Name {name[:255]} must match {standard.CUSTOM.pattern}: JSON does not validate")
+            raise BadRequest(reason({"name": name}, _Named, name[:255]))
         return Response(201 if await _insert(context, name) else 204, b"", _location(request, name))
     new = (await body_as(request, _Named)).name
     await _find(context, name)
@@ -89,7 +90,7 @@ async def delete(request: Request, context: Context) -> Response:
 
     async def work(tx: Tx) -> None:
         if not await tx.execute(sql.DELETE_CLASS, {"name": name}):
-            raise Conflict(f"Error in delete resource class: Resource class {name} is in use in inventory.")
+            raise Conflict(f"Error in delete resource class: Class is in use in inventory: {name}.")
 
     await context.write(work)
     return empty()

@@ -38,14 +38,16 @@ class _Inventory(Struct, forbid_unknown_fields=True, kw_only=True):
     step_size: Positive = 1
     allocation_ratio: Ratio = 1.0
 
-    def stored(self, name: str, version: int) -> Inventory:
-        """As stored; BadRequest when nothing could ever be allocated of it."""
+    def stored(self, name: str, version: int, what: str) -> Inventory:
+        """As stored; BadRequest that says it could not do `what`, when nothing could ever be allocated of it."""
         found = Inventory(
             (self.total, self.reserved, self.min_unit, self.max_unit, self.step_size, float(self.allocation_ratio))
         )
         if self.reserved > self.total or (self.reserved == self.total and version < 26):
-            what = "reserved value greater than" if version >= 26 else "reserved value greater than or equal to"
-            raise BadRequest(f"Invalid inventory for '{name}': {what} total. Unable to create or update inventory.")
+            how = "greater than" if version >= 26 else "greater than or equal to"
+            raise BadRequest(
+                f"Unable to {what}: Invalid inventory for '{name}'. The reserved value is {how} total."
+            )
         return found
 
 
@@ -57,7 +59,7 @@ class _One(_Inventory, forbid_unknown_fields=True, kw_only=True):
     resource_provider_generation: int
 
 
-class _All(Struct, forbid_unknown_fields=True):
+class AllInventories(Struct, forbid_unknown_fields=True):
     resource_provider_generation: int
     inventories: dict[ResourceClass, _Inventory]
 
@@ -96,9 +98,15 @@ async def show(request: Request, context: Context) -> Response:
 async def replace(request: Request, context: Context) -> Response:
     """PUT all."""
     uuid = (await context.provider(request.params["uuid"]))[0]
-    body = await body_as(request, _All)
-    await context.check_classes(set(body.inventories))
-    wanted = {name: each.stored(name, request.version) for name, each in body.inventories.items()}
+    body = await body_as(request, AllInventories)
+    try:
+        await context.check_classes(set(body.inventories))
+    except BadRequest as error:
+        raise BadRequest(
+            f"Unknown resource class in inventory for resource provider {uuid}: {error.message}"
+        ) from None
+    what = f"update inventory for resource provider {uuid}"
+    wanted = {name: each.stored(name, request.version, what) for name, each in body.inventories.items()}
     now = context.now()
 
     async def work(tx: Tx) -> tuple[int, list[Row]]:
@@ -123,7 +131,7 @@ async def create(request: Request, context: Context) -> Response:
     body = await body_as(request, _New)
     name = body.resource_class
     await context.check_classes({name})
-    inventory = body.stored(name, request.version)
+    inventory = body.stored(name, request.version, f"create inventory for resource provider {uuid}")
     now = context.now()
 
     async def work(tx: Tx) -> int:
@@ -146,7 +154,7 @@ async def update(request: Request, context: Context) -> Response:
     name = request.params["resource_class"]
     body = await body_as(request, _One)
     await context.check_classes({name})
-    inventory = body.stored(name, request.version)
+    inventory = body.stored(name, request.version, f"update inventory for resource provider {uuid}")
     now = context.now()
 
     async def work(tx: Tx) -> int:
@@ -191,12 +199,13 @@ async def delete_all(request: Request, context: Context) -> Response:
 
     async def work(tx: Tx) -> None:
         await lock(tx, uuid, None, now)
-        for name in sorted((await host_inventory.inventories_of(tx, (uuid,)))[uuid]):
-            if not await host_inventory.delete_inventory(tx, uuid, name):
-                raise Conflict(
-                    f"Unable to delete inventory: Inventory for '{name}' on resource provider '{uuid}' in use.",
-                    code=IN_USE,
-                )
+        names = sorted((await host_inventory.inventories_of(tx, (uuid,)))[uuid], reverse=True)
+        kept = [name for name in names if not await host_inventory.delete_inventory(tx, uuid, name)]
+        if kept:
+            raise Conflict(
+                f"Unable to delete inventory: Inventory for '{', '.join(kept)}' on resource provider '{uuid}' in use.",
+                code=IN_USE,
+            )
         await tell(tx, uuid, now)
 
     await context.write(work)

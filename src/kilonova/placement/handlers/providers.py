@@ -97,13 +97,17 @@ async def create(request: Request, context: Context) -> Response:
         if parent is not None:
             row = await sql.provider(tx, canonical(parent))
             if canonical(parent) == uuid:
-                raise BadRequest("parent provider UUID cannot be same as UUID")
+                raise BadRequest(
+                    f'Unable to create resource provider "{body.name}", {uuid}: '
+                    "parent provider UUID cannot be same as UUID."
+                )
             if row is None:
                 raise BadRequest("parent provider UUID does not exist.")
             root = row[3]
         above = canonical(parent) if parent is not None else None
         if not await host_inventory.insert_provider(tx, uuid, body.name, now, above, root):
-            raise Conflict(f"Conflicting resource provider name: {body.name} already exists.", code=DUPLICATE_NAME)
+            what = f"name: {body.name}" if await sql.provider(tx, uuid) is None else f"uuid: {uuid}"
+            raise Conflict(f"Conflicting resource provider {what} already exists.", code=DUPLICATE_NAME)
         return uuid, body.name, above, root, 0, now
 
     row = await context.write(work)
@@ -181,7 +185,7 @@ async def delete(request: Request, context: Context) -> Response:
 
     async def work(tx: Tx) -> None:
         if not await claims_sql.lock_provider(tx, uuid, 0, now):
-            raise no_provider(uuid)
+            raise no_provider(uuid, " for delete")
         if await tx.fetch_one(sql.CHILD, {"uuid": uuid}) is not None:
             raise Conflict(
                 f"Unable to delete parent resource provider {uuid}: It has child resource providers.",

@@ -14,7 +14,7 @@ from kilonova.http.message import Request, Response, empty
 from kilonova.placement import standard
 from kilonova.placement.announce import announce_host
 from kilonova.placement.handlers.context import Context, lock, tell
-from kilonova.placement.wire import answer, body_as, known_query, no_query, version_headers
+from kilonova.placement.wire import answer, body_as, known_query, no_query, stale, version_headers
 
 TraitName = Annotated[str, Meta(pattern="^[A-Z0-9_]+$", min_length=1, max_length=191)]
 
@@ -34,12 +34,14 @@ async def listing(request: Request, context: Context) -> Response:
         elif kind == "startswith" and colon:
             names = {name for name in names if name.startswith(text)}
         else:
-            raise BadRequest('Badly formatted name parameter. Expected name query string parameter in form: '
-                             '?name=[in|startswith]:[name1,name2|prefix].')  # fmt: skip
+            raise BadRequest(
+                "Badly formatted name parameter. Expected name query string parameter in form: "
+                f'?name=[in|startswith]:[name1,name2|prefix]. Got: "{query["name"][0][:100]}"'
+            )
     if "associated" in query:
         wanted = query["associated"][0].lower()
         if wanted not in ("true", "false"):
-            raise BadRequest("The query parameter associated only accepts 'true' or 'false'")
+            raise BadRequest('The query parameter "associated" only accepts "true" or "false"')
         used = {row[0] for row in await context.db.scan(sql.ASSOCIATED_TRAITS, {}, list)}
         names = names & used if wanted == "true" else names - used
     return answer(request, {"traits": sorted(names)})
@@ -115,7 +117,12 @@ async def clear(request: Request, context: Context) -> Response:
 
 
 async def _set(tx: Tx, uuid: str, generation: int | None, wanted: set[str], now: int) -> int:
-    raised = await lock(tx, uuid, generation, now)
+    try:
+        raised = await lock(tx, uuid, generation, now)
+    except Conflict:
+        raise stale(
+            "Resource provider's generation already changed. Please update the generation and try again."
+        ) from None
     have = set(await host_inventory.traits_of(tx, uuid))
     if have != wanted:
         await host_inventory.change_traits(tx, uuid, wanted - have, have - wanted, now)

@@ -11,6 +11,8 @@ from kilonova.http.message import Request, Response
 from kilonova.placement.handlers.context import Context
 from kilonova.placement.wire import MISSING_VALUE, answer, known_query, no_query
 
+_EMPTY = "the value is too short. Failed validating 'minLength' in schema"
+
 
 async def of_provider(request: Request, context: Context) -> Response:
     no_query(request)
@@ -24,9 +26,16 @@ async def of_project(request: Request, context: Context) -> Response:
     names = ("project_id", "user_id") + (("consumer_type",) if request.version >= 38 else ())
     query = known_query(request, names, names)
     if not query.get("project_id", [""])[0]:
-        raise BadRequest("Invalid query string parameters: 'project_id' is a required property", code=MISSING_VALUE)
+        missing = "'project_id' is a required property"
+        raise BadRequest(
+            f"Invalid query string parameters: {missing if 'project_id' not in query else _EMPTY}", code=MISSING_VALUE
+        )
     if "user_id" in query and not query["user_id"][0]:
-        raise BadRequest("Invalid query string parameters: user_id is empty")
+        raise BadRequest(f"Invalid query string parameters: {_EMPTY}")
+    if any(len(query.get(name, [""])[0]) > 255 for name in ("project_id", "user_id")):
+        raise BadRequest(
+            "Invalid query string parameters: the value is too long. Failed validating 'maxLength' in schema"
+        )
     creds = request.credentials
     project = query["project_id"][0]
     if "admin" not in creds.roles and "service" not in creds.roles and creds.project_id != project:
