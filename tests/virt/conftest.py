@@ -6,23 +6,37 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from virt_worlds import LibvirtHost, SimHost, World, place
+from virt_worlds import LibvirtHost, SimHost, UmlHost, World, place
 
 from kilonova.compute.virt import registry
+from kilonova.compute.virt.libvirt import daemon
+
+
+@pytest.fixture(scope="session")
+def libvirt_daemon() -> Iterator[str]:
+    """A daemon for all tests, so that not each has to start its own."""
+    with place() as directory:
+        try:
+            yield daemon.ensure_daemon(directory)
+        finally:
+            daemon.stop(directory)
 
 
 @pytest.fixture(
     params=[
         "sim",
         pytest.param("libvirt", marks=pytest.mark.libvirt),
+        pytest.param("uml", marks=pytest.mark.uml),
     ]
 )
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    needs = {"sim": "true", "libvirt": "virsh"}[request.param]
+    needs = {"sim": "true", "libvirt": "virsh", "uml": "linux.uml"}[request.param]
     if shutil.which(needs) is None:
         pytest.skip(f"{needs} is not installed")
+    if request.param == "libvirt":
+        request.getfixturevalue("libvirt_daemon")
     with place() as directory:
-        made = {"sim": SimHost, "libvirt": LibvirtHost}[request.param](directory)
+        made = {"sim": SimHost, "libvirt": LibvirtHost, "uml": UmlHost}[request.param](directory)
         try:
             yield made
         finally:

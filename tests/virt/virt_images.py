@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,28 @@ def boot_sector() -> bytes:
     )
     code = code.ljust(0x22, b"\x90") + HELLO + b"\0"
     return code.ljust(510, b"\0") + b"\x55\xaa" + bytes((1 << 20) - 512)
+
+
+def tiny_initrd() -> bytes:
+    """A cpio whose /init writes HELLO and waits for ever: two system calls, no library."""
+    code = bytes.fromhex(
+        "b801000000 bf01000000 488d3510000000"  # write(1, text,
+        f"ba{len(HELLO):02x}000000 0f05"  # length)
+        "b822000000 0f05 ebf7"  # pause(), again
+    )
+    base, start = 0x400000, 0x400078
+    body = code + HELLO
+    size = 0x78 + len(body)
+    header = b"\x7fELF\2\1\1".ljust(16, b"\0")
+    header += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, start, 64, 0, 0, 64, 56, 1, 64, 0, 0)
+    header += struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
+    return _cpio("init", header + body) + _cpio("TRAILER!!!", b"")
+
+
+def _cpio(name: str, content: bytes) -> bytes:
+    fields = (1, 0o100755, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+    head = b"070701" + b"".join(b"%08X" % f for f in fields) + name.encode() + b"\0"
+    return head + bytes(-len(head) % 4) + content + bytes(-len(content) % 4)
 
 
 def make_spec(**changes: Any) -> GuestSpec:

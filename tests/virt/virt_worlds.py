@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import msgspec
-from virt_images import FileImage, boot_sector
+from virt_images import FileImage, boot_sector, tiny_initrd
 
 from kilonova.compute.virt import registry
 from kilonova.compute.virt.driver import Driver, Image
@@ -36,8 +38,6 @@ class World(ABC):
     """Where `die_during_ensure` can die."""
     hello: bytes
     """What a guest says on its console."""
-    file_tree = True
-    """Whether guests have files under DIR/instances."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -90,7 +90,6 @@ class SimHost(World):
     kind = "sim"
     breaks = ("before", "disk", "tap", "guest")
     hello = b"h1 login:"
-    file_tree = False
 
     @property
     def world(self) -> SimWorld:
@@ -177,6 +176,57 @@ class LibvirtHost(World):
             return there and (home / "somebody's notes").exists() and xml.exists()
 
         return check
+
+
+class UmlHost(World):
+    kind = "uml"
+    breaks = (10, 50, 70, 100)
+    hello = b"kilonova test guest"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        (directory / "initrd").write_bytes(tiny_initrd())
+        self.options = {"initrd": str(directory / "initrd")}
+        (directory / "tiny.raw").write_bytes(boot_sector())
+        self.image = FileImage(directory / "tiny.raw", "raw")
+
+    def remains(self, uuid: str) -> list[str]:
+        running = [p for p in os.listdir("/proc") if p.isdigit() and uuid in _command_line(p)]
+        return running + [str(p) for p in (self.directory / "instances").rglob("*") if uuid in str(p)]
+
+    def disk_serial(self, uuid: str) -> object:
+        return (self.directory / "instances" / uuid / "disk").stat().st_ino
+
+    def kill_guest(self, uuid: str) -> None:
+        pid = (self.directory / "instances" / uuid / "pid").read_text()
+        if uuid in _command_line(pid.strip()):
+            os.kill(int(pid), signal.SIGKILL)
+
+    def forget_guest(self, uuid: str) -> None:
+        self.kill_guest(uuid)
+        (self.directory / "instances" / uuid / "guest.json").unlink()
+
+    def plant_foreign(self) -> Any:
+        stranger = subprocess.Popen(["sleep", "600"])
+        home = self.directory / "instances" / "00000000-0000-4000-8000-000000000001"
+        home.mkdir(parents=True)
+        (home / "pid").write_text(f"{stranger.pid}\n")
+        (home / "somebody's notes").write_text("mine")
+
+        def check() -> bool:
+            there = stranger.poll() is None
+            stranger.kill()
+            stranger.wait()
+            return there and (home / "somebody's notes").exists()
+
+        return check
+
+
+def _command_line(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 @contextmanager

@@ -17,8 +17,9 @@ EPHEMERAL = "disk.ephemeral"
 SWAP = "disk.swap"
 CONFIG_DRIVE = "config-drive.iso"
 CONSOLE = "console.log"
+DEFINITION = "guest.json"
 _DISKS = (DISK, EPHEMERAL, SWAP)
-_REST = (CONFIG_DRIVE, CONSOLE, "pid", "pty")
+_REST = (CONFIG_DRIVE, CONSOLE, DEFINITION, "pid")
 
 
 class Layout:
@@ -64,7 +65,7 @@ class Layout:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(entry.path)
                 found = True
-            elif entry.name == "uml" and not keep_disks and entry.is_dir(follow_symlinks=False):
+            elif entry.name == "uml" and entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
                 found = True
         with contextlib.suppress(OSError):

@@ -49,6 +49,10 @@ def create(kind: str, directory: Path, hostname: str, options: Mapping[str, Any]
             from kilonova.compute.virt.libvirt.driver import LibvirtDriver
 
             return LibvirtDriver(directory, hostname, cloud_id(directory), **chosen)
+        case "uml":
+            from kilonova.compute.virt.uml.driver import UmlDriver
+
+            return UmlDriver(directory, hostname, cloud_id(directory), **chosen)
     raise ValueError(f"no such driver: {kind}")
 
 
@@ -64,9 +68,16 @@ def purge(directory: Path) -> list[str]:
     said: list[str] = []
     if (directory / "sim" / "world.db").exists():
         said += _purge_sim(directory, cloud)
+    from kilonova.compute.virt.layout import Layout
     from kilonova.compute.virt.libvirt.purge import purge as purge_libvirt
+    from kilonova.compute.virt.libvirt.purge import stop_daemons
+    from kilonova.compute.virt.uml.driver import purge as purge_uml
 
-    return said + purge_libvirt(directory, cloud)
+    said += purge_uml(directory, cloud)
+    said += purge_libvirt(directory, cloud)
+    layout = Layout(directory)
+    said += [f"files of {uuid}" for uuid in layout.uuids() if layout.remove(uuid)]
+    return said + stop_daemons(directory)
 
 
 def _purge_sim(directory: Path, cloud: str) -> list[str]:

@@ -48,9 +48,7 @@ def _start_pump() -> None:
 class Connection:
     """`happened(uuid)` is called on the loop for every event; `lost()` when the connection closed."""
 
-    def __init__(
-        self, find: Callable[[], str], happened: Callable[[str], None], lost: Callable[[], None]
-    ) -> None:
+    def __init__(self, find: Callable[[], str], happened: Callable[[str], None], lost: Callable[[], None]) -> None:
         """`find` gives the URI and may start a daemon; it blocks and is called in a pool thread."""
         self._find = find
         self._happened, self._lost = happened, lost

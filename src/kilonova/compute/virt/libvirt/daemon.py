@@ -59,11 +59,7 @@ def ensure_daemon(directory: Path) -> str:
 
 def answers(uri: str) -> bool:
     """Whether a daemon listens there and has a QEMU driver."""
-    if (
-        uri == SYSTEM
-        and not Path("/run/systemd/system").exists()
-        and not (_SOCKETS / "libvirt-sock").exists()
-    ):
+    if uri == SYSTEM and not Path("/run/systemd/system").exists() and not (_SOCKETS / "libvirt-sock").exists():
         return False
     virsh = shutil.which("virsh", path=_PATH)
     if virsh is None:
@@ -165,9 +161,7 @@ def _start(directory: Path) -> None:
     script = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 77; shift 2; done; shift; exec "$@"'
     pairs = [str(p) for pair in binds if pair[1].exists() for p in pair]
     try:
-        _spawn(
-            ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, "sh", *pairs, "--", *daemon]
-        )
+        _spawn(["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, "sh", *pairs, "--", *daemon])
     except Transient:
         # No right to a mount namespace (an unprivileged container): the distribution's settings then.
         if _pid(directory, "libvirtd"):

@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from kilonova.compute.virt import layout
+from kilonova.compute.virt import configdrive, disks, layout
 from kilonova.compute.virt.driver import Changed, Image, Refused, ReportProgress, Transient
 from kilonova.compute.virt.layout import Layout
-from kilonova.compute.virt.libvirt import configdrive, daemon, disks, guests, hostfacts
+from kilonova.compute.virt.libvirt import daemon, guests, hostfacts
 from kilonova.compute.virt.libvirt.connection import Connection
 from kilonova.compute.virt.libvirt.domain import Files, Mark, build
+from kilonova.compute.virt.tail import tail
 from kilonova.compute.virt.threads import Threads
 from kilonova.log import get_logger
 from kilonova.model.guest import GuestFact, GuestSpec, HostFacts
@@ -152,7 +153,7 @@ class LibvirtDriver:
         return await self._virt(again)
 
     async def console_log(self, uuid: str, max_bytes: int) -> bytes:
-        return await self._in_files(_tail, self.layout.file(uuid, layout.CONSOLE), max_bytes)
+        return await self._in_files(tail, self.layout.file(uuid, layout.CONSOLE), max_bytes)
 
     # Steps.
 
@@ -252,7 +253,9 @@ class LibvirtDriver:
                 self._happened(fact.uuid)
 
     def _open_paths(self) -> None:
-        """Let QEMU's user reach its disks; say so at once if it never can."""
+        """Let QEMU's user reach its disks; say so at once if it never can. Note the URI for a purge."""
+        (self.directory / "libvirt").mkdir(parents=True, exist_ok=True)
+        (self.directory / "libvirt" / "uri").write_text(self.uri + "\n")
         self.layout.root.mkdir(parents=True, exist_ok=True)
         user = daemon.qemu_user(self.uri)
         if user is None:
@@ -286,19 +289,3 @@ class LibvirtDriver:
         except OSError as error:
             code = "no_space" if error.errno == errno.ENOSPC else "hypervisor"
             raise Transient(code, str(error)) from error
-
-
-def _tail(path: Path, size: int) -> bytes:
-    """The last bytes of a log and, where that is short, of what was rotated away before it."""
-    parts: list[bytes] = []
-    for name in (path, path.with_name(path.name + ".0"), path.with_name(path.name + ".1")):
-        if size <= 0:
-            break
-        try:
-            with name.open("rb") as log_file:
-                log_file.seek(max(0, log_file.seek(0, os.SEEK_END) - size))
-                parts.append(log_file.read(size))
-        except FileNotFoundError:
-            break
-        size -= len(parts[-1])
-    return b"".join(reversed(parts))

@@ -63,9 +63,7 @@ def find_ours(conn: Any, uuid: str, mark: Mark) -> Any:
 
 def fact(domain: Any) -> GuestFact:
     state, reason = domain.state()
-    note = (
-        _SHUTOFF_NOTES.get(reason, "") if state == 5 else _PAUSED_NOTES.get(reason, "") if state == 3 else ""
-    )
+    note = _SHUTOFF_NOTES.get(reason, "") if state == 5 else _PAUSED_NOTES.get(reason, "") if state == 3 else ""
     return GuestFact(uuid=domain.UUIDString(), power_state=_STATES.get(state, PowerState.NOSTATE), note=note)
 
 

@@ -4,44 +4,50 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kilonova.compute.virt.layout import Layout
+from kilonova.compute.virt.driver import Transient
 from kilonova.compute.virt.libvirt import daemon
 from kilonova.compute.virt.libvirt.guests import mark_of, remove
-from kilonova.log import get_logger
-
-log = get_logger(__name__)
 
 
 def purge(directory: Path, cloud: str) -> list[str]:
-    """Guests with the cloud's mark, files in its tree, its daemons; one line a thing.
+    """Guests with the cloud's mark; one line a guest. Nothing if this DIR never used libvirt.
 
-    Works without libvirt (then only files go) and starts the daemon if guests may be running under a
-    dead one: nothing else could end them.
+    Starts the daemon if it is dead: guests may be running under it, and nothing else could end them.
+    Transient if that fails: then their files must stay.
     """
-    said: list[str] = []
-    layout = Layout(directory)
-    if layout.root.exists() or (directory / "libvirt").exists():
-        said += _guests(directory, cloud)
-    for uuid in layout.uuids():
-        if layout.remove(uuid):
-            said.append(f"files of {uuid}")
-    return said + daemon.stop(directory)
-
-
-def _guests(directory: Path, cloud: str) -> list[str]:
-    try:
-        import libvirt
-    except ImportError:
+    used = directory / "libvirt" / "uri"
+    if not used.exists():
         return []
+    import libvirt
+
+    uri = used.read_text().strip()
+    if uri == daemon.SYSTEM:
+        daemon.ensure_daemon(directory)
     said = []
-    conn = libvirt.open(daemon.ensure_daemon(directory))
     try:
+        conn = libvirt.open(uri)
         for domain in conn.listAllDomains():
             mark = mark_of(domain)
             if mark is not None and mark.cloud == cloud:
                 name = domain.name()
                 remove(domain)
                 said.append(f"guest {name}")
-    finally:
         conn.close()
+    except libvirt.libvirtError as error:
+        raise Transient("hypervisor", f"libvirt: {error}") from error
+    return said
+
+
+def stop_daemons(directory: Path) -> list[str]:
+    """End the daemons this DIR started and remove what they kept there."""
+    home = directory / "libvirt"
+    said = daemon.stop(directory)
+    if any("kept" in line for line in said):
+        return said
+    for name in ("uri", "no-kvm", "qemu.conf", "libvirtd.conf", "virtlogd.conf", "libvirtd.log"):
+        (home / name).unlink(missing_ok=True)
+    for left in ("libvirtd.pid", "virtlogd.pid"):
+        (home / left).unlink(missing_ok=True)
+    if home.is_dir() and not any(home.iterdir()):
+        home.rmdir()
     return said

@@ -82,9 +82,7 @@ class SimDriver:
         gb = spec.root_gb + spec.ephemeral_gb + (spec.swap_mb + 1023) // 1024
         image_id = spec.image.id if spec.image else ""
         disk = (schema.DISK, (host, uuid, cloud, gb, image_id, uuids.uuid4().hex))
-        await self._do(
-            "ensure_guest", (("disk", (disk,)), self._taps(spec), self._define(spec, config_drive))
-        )
+        await self._do("ensure_guest", (("disk", (disk,)), self._taps(spec), self._define(spec, config_drive)))
         return self._seen(uuid)
 
     async def ensure_absent(self, uuid: str, keep_disks: bool = False) -> None:
@@ -145,13 +143,9 @@ class SimDriver:
         await faults.at(self.host, method, "after")
 
     def _taps(self, spec: GuestSpec) -> Effect:
-        return "tap", tuple(
-            (schema.TAP, (self.host, spec.uuid, nic.port_id, self.cloud, nic.mac)) for nic in spec.nics
-        )
+        return "tap", tuple((schema.TAP, (self.host, spec.uuid, nic.port_id, self.cloud, nic.mac)) for nic in spec.nics)
 
-    def _define(
-        self, spec: GuestSpec, config_drive: Mapping[str, bytes] | None, run: bool | None = None
-    ) -> Effect:
+    def _define(self, spec: GuestSpec, config_drive: Mapping[str, bytes] | None, run: bool | None = None) -> Effect:
         define = (
             schema.GUEST,
             (

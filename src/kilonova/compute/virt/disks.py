@@ -33,22 +33,23 @@ async def empty(target: Path, size: int, kind: str = "qcow2") -> None:
 async def swap(target: Path, size: int) -> None:
     """A raw disk of `size` bytes that a guest can swap to at once."""
     part = target.with_name(target.name + ".part")
-    await _run("qemu-img", "create", "-q", "-f", "raw", str(part), str(size))
+    await run("qemu-img", "create", "-q", "-f", "raw", str(part), str(size))
     mkswap = shutil.which("mkswap", path="/sbin:/usr/sbin:/bin:/usr/bin")
     if mkswap:
         part.chmod(0o600)
-        await _run(mkswap, str(part))
+        await run(mkswap, str(part))
     part.rename(target)
 
 
 async def _create(target: Path, *how: str, size: int) -> None:
     part = target.with_name(target.name + ".part")
-    await _run("qemu-img", "create", "-q", *how, str(part), str(size))
+    await run("qemu-img", "create", "-q", *how, str(part), str(size))
     part.chmod(0o600)
     part.rename(target)
 
 
-async def _run(*command: str) -> None:
+async def run(*command: str) -> None:
+    """Run a tool to its end. Transient, with what it said, if it fails."""
     async with _LIGHT:
         try:
             process = await asyncio.create_subprocess_exec(
