@@ -9,8 +9,9 @@ declarations; functions hold no ``if version``.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from kilonova.api.microversion.fields import Body
 from kilonova.api.microversion.version import LATEST, OLDEST
@@ -84,8 +85,7 @@ class Span(NamedTuple):
     until: int = LATEST
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(Struct, frozen=True, kw_only=True):
     """One row of the API."""
 
     method: str
@@ -99,7 +99,7 @@ class Operation:
     until: int = LATEST
     body: Body | None = None
     query: Body | None = None
-    facets: Mapping[str, Span] = field(default_factory=dict)
+    facets: Mapping[str, Span] = {}
     """Named differences in behaviour, each with the versions it holds in; see `Call.has`."""
     success: int | Mapping[int, int] = 200
     """The status, or statuses by the version since when they hold."""

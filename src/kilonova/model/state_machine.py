@@ -7,7 +7,8 @@ functions; whoever changes a row asks here first and then changes it conditional
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 ACTIVE, BUILDING, PAUSED, SUSPENDED = "active", "building", "paused", "suspended"
 STOPPED, RESCUED = "stopped", "rescued"
@@ -59,8 +60,7 @@ def states_of(shown: str) -> tuple[list[str], list[tuple[str, str]], list[tuple[
     return default, special, other
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """When an action is allowed and what it sets."""
 
     name: str
@@ -108,8 +108,7 @@ FORCE_DELETE = Rule(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(Struct, frozen=True, kw_only=True):
     """What of a server's row decides."""
 
     uuid: str

@@ -17,8 +17,10 @@ with several `In`. Bodies and views are compiled once for each span of versions 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kilonova.api.microversion.validation import Schema, Validator
 from kilonova.api.microversion.version import LATEST, OLDEST
@@ -30,8 +32,7 @@ Getter = Callable[[Any, Any], Any]
 """(item, look) -> what is shown; `look` is the view's context, one a request."""
 
 
-@dataclass(frozen=True, slots=True)
-class In:
+class In(Struct, frozen=True):
     """A field in a request."""
 
     schema: Schema
@@ -41,8 +42,7 @@ class In:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Out:
+class Out(Struct, frozen=True):
     """A field in an answer, where that takes more words than ``show=getter``."""
 
     get: Getter
@@ -54,14 +54,10 @@ class Out:
     """Shown only when the view is rendered with this flag (a policy that widens the answer)."""
 
 
-@dataclass(frozen=True, slots=True, init=False)
 class Field:
     """One name in requests and answers."""
 
-    name: str
-    since: int
-    until: int
-    uses: Mapping[str, tuple[In | Out, ...]]
+    __slots__ = ("name", "since", "until", "uses")
 
     def __init__(
         self, name: str, *, since: int = OLDEST, until: int = LATEST, **uses: In | Out | Getter | tuple[In | Out, ...]
@@ -73,10 +69,11 @@ class Field:
             made[use] = tuple(
                 _spanned(rule if isinstance(rule, In | Out) else Out(rule), since, until) for rule in listed
             )
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "since", since)
-        object.__setattr__(self, "until", until)
-        object.__setattr__(self, "uses", made)
+        self.name, self.since, self.until = name, since, until
+        self.uses: Mapping[str, tuple[In | Out, ...]] = made
+
+    def __repr__(self) -> str:
+        return f"Field({self.name!r}, since={self.since}, until={self.until})"
 
 
 def _spanned(rule: In | Out, since: int, until: int) -> In | Out:

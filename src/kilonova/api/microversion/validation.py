@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -140,10 +141,8 @@ class Validator:
         """Raise BadRequest when `value` does not fit."""
         if self._inner.is_valid(value):
             return
-        error = next(iter(self._inner.iter_errors(value)), None)
-        if error is None:  # valid after all: cannot be
-            return
-        raise BadRequest(self._words(error))
+        errors = list(itertools.islice(self._inner.iter_errors(value), 100))
+        raise BadRequest(self._words(min(errors, key=_rank)))
 
     def _words(self, error: Any) -> str:
         kind = error.kind
@@ -158,6 +157,11 @@ class Validator:
         if self._query:
             return f"Invalid input for query parameters {path[0]}. Value: {_cut(str(error.instance))}. {reason}"
         return f"Invalid input for field/attribute {path[-1]}. Value: {_cut(str(error.instance))}. {reason}"
+
+
+def _rank(error: Any) -> int:
+    """What to tell first: wrong values, then what is missing, then what is too much."""
+    return {"required": 1, "additionalProperties": 2}.get(error.kind.name, 0)
 
 
 def _cut(text: str) -> str:
