@@ -9,6 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import BigInteger, Column, Double, Integer, LargeBinary, MetaData, String, Text, create_engine
+from sqlalchemy.dialects import mysql, postgresql
 
 from kilonova.db.migrate import ensure
 from kilonova.db.migrations import HEAD
@@ -60,6 +61,19 @@ def test_columns_are_of_the_storage_types() -> None:
         assert isinstance(column.type, STORAGE), column
         assert not isinstance(column.type, Integer) or isinstance(column.type, BigInteger), column
         assert column.default is None and column.server_default is None and not column.foreign_keys, column
+
+
+RESERVED = {"image_members.member", "operations.before", "services.binary", "steps.undo"}
+"""Known to need quotes in some database; the list may only get shorter."""
+
+
+def test_names_need_no_quotes() -> None:
+    found = set()
+    for column in columns():
+        for dialect in (postgresql.dialect(), mysql.dialect()):
+            if dialect.identifier_preparer.quote(column.name) != column.name:
+                found.add(str(column))
+    assert found <= RESERVED
 
 
 TOO_LONG = {"debts.holder", "images.owner", "signals.tag", "servers.host"}

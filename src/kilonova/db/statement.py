@@ -19,11 +19,16 @@ _PARAM = re.compile(r"'(?:[^']|'')*'|(?<![:\w]):([a-z_][a-z0-9_]*)")
 
 
 class Statement:
-    """One SQL statement. ``Statement("SELECT a FROM t WHERE b = :b")``."""
+    """One SQL statement. ``Statement("SELECT a FROM t WHERE b = :b")``.
 
-    __slots__ = ("_positional", "names", "sql")
+    `scans` says why it may read a growing table from end to end (a load at start, an audit in slices);
+    a test refuses one that does so without a reason.
+    """
 
-    def __init__(self, sql: str) -> None:
+    __slots__ = ("_positional", "names", "scans", "sql")
+
+    def __init__(self, sql: str, scans: str = "") -> None:
+        self.scans = scans
         self.sql = " ".join(sql.split())
         self.names = tuple(dict.fromkeys(m.group(1) for m in _PARAM.finditer(self.sql) if m.group(1)))
         self._positional: dict[str, tuple[str, tuple[str, ...]]] = {}
