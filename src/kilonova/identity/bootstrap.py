@@ -70,7 +70,7 @@ def _places(state: State, edit: Edit) -> tuple[dict[str, str], dict[str, str]]:
         edit.put(Domain(id=DEFAULT_DOMAIN, name="Default", description="The default domain"))
     roles, homes = {}, {}
     for name in ROLES:
-        role = state.named(Role, name) or Role(id=new_id(), name=name)
+        role = state.named(Role, name) or Role(id=new_id(), name=name, immutable=True)
         edit.put(role)
         roles[name] = role.id
     if not state.values(Implication):

@@ -98,6 +98,7 @@ class Role(Record, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     domain_id: str | None = None
     description: str | None = None
+    immutable: bool = False
     extra: dict[str, Any] = {}
 
 

@@ -61,10 +61,12 @@ def judge(state: State, token: Token, now: int, *, allow_expired: bool = False) 
         if appcred is None or (appcred.expires_at is not None and now >= appcred.expires_at):
             raise Refused("its application credential is gone")
         ids &= frozenset().union(*(state.implied(role) for role in appcred.roles))
-    if token.scope and not ids:
+    # A role of one domain may bear any name, `admin` too: it counts only for what it implies.
+    found = (role for id_ in ids if (role := state.get(Role, id_)) is not None and role.domain_id is None)
+    roles = tuple(sorted(found, key=lambda role: role.name))
+    if token.scope and not roles:
         raise Refused("no role is left on what it is for")
-    roles = sorted((role for id_ in ids if (role := state.get(Role, id_)) is not None), key=lambda role: role.name)
-    return Verdict(token, user, domain, project, scope_domain, tuple(roles), appcred)
+    return Verdict(token, user, domain, project, scope_domain, roles, appcred)
 
 
 def epoch(*named: User | Domain | Project | None) -> int:

@@ -85,6 +85,14 @@ def listing(body: Mapping[str, Any], name: str, default: Any = MISSING, *, most:
     return value
 
 
+def options(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's options: kept, at most 4 kB, and shown again."""
+    found = optional_mapping(body, "options")
+    if len(msgspec.json.encode(found)) > 4096:
+        raise BadRequest("Invalid input for 'options': at most 4096 bytes are kept.")
+    return found
+
+
 def tags(values: Iterable[Any]) -> tuple[str, ...]:
     """Project tags: unique texts of 1 to 255 characters without comma and slash, at most 80."""
     found: dict[str, None] = {}
