@@ -13,7 +13,9 @@ from kilonova.db.database import Database, Tx
 from kilonova.db.open import make_database
 from kilonova.db.url import locate
 from kilonova.model.placement import HostReport, Ratios
+from kilonova.placement.face import PlacementFace
 from kilonova.placement.inventory import Recorded, record_host
+from placement.api import Api, Tokens
 from placement.books import RecordHost, report
 
 
@@ -39,3 +41,10 @@ def record(db: Database) -> RecordHost:
         return await db.write(work, report(number, **changes))
 
     return go
+
+
+@pytest.fixture
+async def api(db: Database) -> AsyncIterator[Api]:
+    made = Api(PlacementFace(db, Tokens()))
+    yield made
+    await made.close()

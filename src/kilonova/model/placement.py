@@ -14,6 +14,8 @@ PROVIDER_CHANGED = "provider"
 """Kind of the change whose payload is a `ProviderState`."""
 HOST_CHANGED = "host"
 """Kind of the change that says: what a host is (its row, its traits) changed; read it. The subject is its uuid."""
+GONE = 0
+"""Generation of the change that says: a host's provider was deleted."""
 SERVICE_CHANGED = "service"
 """Kind of the change that says: a service was enabled, disabled, forced down; the subject is its uuid."""
 AGGREGATE_CHANGED = "aggregate"

@@ -138,7 +138,12 @@ async def _equip(
     traits = set(report.facts.traits)
     if not differ and traits == old_traits:
         return False
-    await claims_sql.lock_provider(tx, report.uuid, 0, report.now)
+    if not await claims_sql.lock_provider(tx, report.uuid, 0, report.now):
+        # Somebody deleted the provider of a host that lives.
+        if not await sql.insert_provider(tx, report.uuid, report.node, report.now):
+            raise HostTaken(f"a resource provider named {report.node} exists under another uuid than {report.uuid}")
+        await claims_sql.lock_provider(tx, report.uuid, 0, report.now)
+        old_traits = set()
     for name, inventory in differ.items():
         await sql.put_inventory(tx, report.uuid, name, inventory, known=name in have)
     if traits != old_traits:

@@ -23,6 +23,7 @@ from kilonova.db.queries import host_columns as sql
 from kilonova.log import get_logger
 from kilonova.model.placement import (
     AGGREGATE_CHANGED,
+    GONE,
     HOST_CHANGED,
     PROVIDER_CHANGED,
     SERVICE_CHANGED,
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 _decode_state = msgspec.json.Decoder(ProviderState).decode
-_SLICE = 1000
+_SLICE, _PART = 1000, 250
+"""Generations compared, and hosts read again, at a time."""
 
 
 class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +203,7 @@ class Scheduler:
             self._position = batch.position
             if not batch.more:
                 break
+            await asyncio.sleep(0)
         self.columns.expire(self._clock())
         self.liveness.judge(self._clock())
         return seen
@@ -214,6 +217,8 @@ class Scheduler:
                 self.columns.apply(_decode_state(change.payload))
             elif change.kind == HOST_CHANGED:
                 hosts.add(change.subject)
+                if change.generation == GONE:  # one that comes back begins to count anew
+                    self.columns.drop_host(change.subject)
             elif change.kind == SERVICE_CHANGED:
                 services.add(change.subject)
             elif change.kind == AGGREGATE_CHANGED:
@@ -257,15 +262,14 @@ class Scheduler:
 
     async def _reread(self, uuids: set[str]) -> None:
         listed = sorted(uuids)
-        for at in range(0, len(listed), _SLICE):
-            part = listed[at : at + _SLICE]
+        for at in range(0, len(listed), _PART):
+            part = listed[at : at + _PART]
             found = await sql.hosts(self._db, part)
+            new = sorted({fact.host for fact in found} - self.columns.services.keys())
+            for service in await sql.services_of(self._db, new) if new else ():
+                self.columns.put_service(service)
             for fact in found:
                 self.columns.put_host(fact)
-                if fact.host not in self.columns.services:
-                    service = await sql.service_of(self._db, fact.host)
-                    if service is not None:
-                        self.columns.put_service(service)
                 self.liveness.watch(fact.host, self._clock())
             for state in (await sql.states(self._db, part)).values():
                 self.columns.apply(state)

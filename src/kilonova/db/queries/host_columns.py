@@ -22,7 +22,6 @@ ALL_STATES = Statement(_STATE_SQL)
 _SERVICE_SQL = "SELECT host, generation, disabled, forced_down, beat FROM services WHERE binary = 'nova-compute'"
 ALL_SERVICES = Statement(_SERVICE_SQL)
 SERVICE = Statement(_SERVICE_SQL + " AND uuid = :uuid")
-SERVICE_OF = Statement(_SERVICE_SQL + " AND host = :host")
 AGGREGATES = Statement("SELECT uuid, availability_zone, metadata FROM aggregates")
 AGGREGATE_HOSTS = Statement("SELECT aggregate, host FROM aggregate_hosts")
 SLICE = Statement(
@@ -34,7 +33,8 @@ _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 @cache
 def _by_id(sql: str, column: str, count: int) -> Statement:
-    return Statement(f"{sql} WHERE {column} IN {in_list('uuid', count)[0]}")
+    word = "AND" if " WHERE " in sql else "WHERE"
+    return Statement(f"{sql} {word} {column} IN {in_list('uuid', count)[0]}")
 
 
 def _listed(sql: str, column: str, uuids: Sequence[str]) -> tuple[Statement, dict[str, Value]]:
@@ -66,12 +66,12 @@ async def all_aggregates(db: Database) -> list[AggregateFact]:
 
 async def hosts(db: Database, uuids: Sequence[str]) -> list[HostFact]:
     """Some hosts, at most 1,000; those that are gone are left out."""
-    return _hosts(await db.fetch(*_listed(_HOST_SQL, "h.uuid", uuids)))
+    return await db.scan(*_listed(_HOST_SQL, "h.uuid", uuids), _hosts)
 
 
 async def states(db: Database, uuids: Sequence[str]) -> dict[str, ProviderState]:
     """Some providers' states, at most 1,000."""
-    return fold_states(await db.fetch(*_listed(_STATE_SQL, "p.uuid", uuids)))
+    return await db.scan(*_listed(_STATE_SQL, "p.uuid", uuids), fold_states)
 
 
 async def service(db: Database, uuid: str) -> ServiceFact | None:
@@ -80,10 +80,9 @@ async def service(db: Database, uuid: str) -> ServiceFact | None:
     return found[0] if found else None
 
 
-async def service_of(db: Database, host: str) -> ServiceFact | None:
-    """A host's compute service."""
-    found = _services(await db.fetch(SERVICE_OF, {"host": host}))
-    return found[0] if found else None
+async def services_of(db: Database, hosts: Sequence[str]) -> list[ServiceFact]:
+    """The compute services of some hosts by name, at most 1,000."""
+    return await db.scan(*_listed(_SERVICE_SQL, "host", hosts), _services)
 
 
 async def generations(db: Database, after: str, limit: int) -> list[tuple[str, int, int]]:

@@ -14,6 +14,8 @@ from kilonova.db.queries import placement_api as sql
 from kilonova.db.statement import Row
 from kilonova.http.errors import BadRequest, Conflict
 from kilonova.http.message import Request, Response, empty
+from kilonova.model.placement import GONE
+from kilonova.placement.announce import announce_host
 from kilonova.placement.handlers.context import Context
 from kilonova.placement.query import provider_filter
 from kilonova.placement.wire import (
@@ -197,6 +199,7 @@ async def delete(request: Request, context: Context) -> Response:
             )
         for statement in (sql.DELETE_INVENTORIES, sql.DELETE_TRAITS, sql.DELETE_AGGREGATES):
             await tx.execute(statement, {"uuid": uuid})
+        await announce_host(tx, uuid, GONE, now)
 
     await context.write(work)
     return empty()

@@ -12,6 +12,7 @@ from msgspec import Meta, defstruct
 
 from kilonova.db.database import Tx
 from kilonova.db.queries import host_inventory
+from kilonova.db.queries import placement as claims_sql
 from kilonova.db.queries import placement_api as sql
 from kilonova.http.errors import BadRequest, Conflict
 from kilonova.http.message import Request, Response, empty
@@ -55,7 +56,10 @@ async def reshape(request: Request, context: Context) -> Response:
             if given != actual:
                 raise stale(f"resource provider generation conflict: {uuid}, actual: {actual}, given: {given}")
         for uuid, each in sorted(inventories.items()):
-            await lock(tx, uuid, each.resource_provider_generation, now)
+            if each.inventories:
+                await lock(tx, uuid, each.resource_provider_generation, now)
+            else:
+                await claims_sql.lock_provider(tx, uuid, 0, now, raised=0)
             for name, inventory in sorted(each.inventories.items()):
                 stored = inventory.stored(name, request.version, f"update inventory for resource provider {uuid}")
                 await host_inventory.put_inventory(tx, uuid, name, stored, known=name in have[uuid])
