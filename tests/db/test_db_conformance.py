@@ -176,6 +176,14 @@ async def test_a_value_that_no_column_takes(db: Database, used: object) -> None:
         await db.write(f, None)
 
 
+async def test_a_read_with_a_value_that_no_column_takes(db: Database) -> None:
+    by_number = Statement("SELECT resource FROM quota_usages WHERE used = :used")
+    for call in (db.fetch(by_number, {"used": 2**70}), db.fetch_one(by_number, {"used": 2**70}),
+                 db.scan(by_number, {"used": 2**70}, len)):  # fmt: skip
+        with pytest.raises(BadParameter):
+            await call
+
+
 async def test_a_missing_parameter(db: Database) -> None:
     async def f(tx: Tx, _: None) -> None:
         await tx.execute(INSERT, {"p": "p"})

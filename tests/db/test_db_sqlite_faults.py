@@ -189,6 +189,14 @@ async def test_a_read_on_the_loop_does_not_wait_for_an_exclusive_lock(path: Path
         assert len(monkey_calls) == 2
 
 
+async def test_closing_leaves_one_file(path: Path) -> None:
+    async with opened(path) as db:
+        await db.write(insert_many, 500)
+        assert path.with_name("x.db-wal").exists()
+    leftover = path.with_name("x.db-wal")
+    assert not leftover.exists() or leftover.stat().st_size == 0
+
+
 async def test_commits_are_shared(path: Path) -> None:
     async with opened(path) as db:
         await db.write(insert, ("p", "cores"))

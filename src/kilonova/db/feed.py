@@ -163,7 +163,8 @@ class ChangeFeed:
                 except DatabaseError as error:
                     log.warning("the changes of %s wait: %s", source.db.name, error)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(source.wake.wait(), POLL_S)
+                    async with asyncio.timeout(POLL_S):
+                        await source.wake.wait()
         finally:
             unwatch()
 

@@ -152,8 +152,8 @@ class PostgresDatabase:
         try:
             con = await pool.acquire(timeout=_TRANSACTION_S)
         except TimeoutError as error:
-            busy = Busy(f"no connection to database {self.name} got free")
-            raise _Failed(Failure(busy, False)) from error
+            kind = Busy if pool.get_size() >= self.connections else Unavailable
+            raise _Failed(Failure(kind(f"no connection to database {self.name} in time"), False)) from error
         except SENT as error:
             if self._pool is None:
                 raise Closed(f"database {self.name} is closed") from error

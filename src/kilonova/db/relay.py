@@ -89,8 +89,12 @@ class Relay:
                 except DatabaseError as error:
                     log.warning("the relay of %s waits: %s", self.db.name, error)
                 self._wake.clear()
+                if not self.epoch:
+                    await asyncio.sleep(BEAT_S)
+                    continue
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait() if self.epoch else _never(), BEAT_S)
+                    async with asyncio.timeout(BEAT_S):
+                        await self._wake.wait()
         finally:
             unwatch()
             with suppress(DatabaseError):
@@ -146,10 +150,6 @@ class Relay:
         if count and self._moved is not None:
             self._moved()
         return count
-
-
-async def _never() -> None:
-    await asyncio.get_running_loop().create_future()
 
 
 async def _insert(tx: Tx, _: None) -> None:

@@ -9,6 +9,7 @@ same file; this one never waits for them on the event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import random
 import sqlite3
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from kilonova.db.database import Tx, Watchers
 from kilonova.db.errors import Busy, Closed, DatabaseError
-from kilonova.db.sqlite_tx import SqliteTx, drive, translate
+from kilonova.db.sqlite_tx import SENT, SqliteTx, drive, translate
 from kilonova.db.statement import Params, Row, Statement
 from kilonova.log import get_logger
 
@@ -120,7 +121,7 @@ class SqliteDatabase:
     async def fetch(self, statement: Statement, params: Params) -> list[Row]:
         try:
             return self._read(statement, params).fetchall()
-        except sqlite3.Error as error:
+        except SENT as error:
             return await self._read_again(error, statement, params)
 
     async def fetch_one(self, statement: Statement, params: Params) -> Row | None:
@@ -129,7 +130,7 @@ class SqliteDatabase:
             row: Row | None = cursor.fetchone()
             if row is not None:
                 cursor.close()  # ends the read transaction: a snapshot is never held over an await
-        except sqlite3.Error as error:
+        except SENT as error:
             rows = await self._read_again(error, statement, params)
             return rows[0] if rows else None
         return row
@@ -139,7 +140,7 @@ class SqliteDatabase:
             raise Closed(f"database {self.name} is closed")
         return self._reader.execute(statement.sql, params)
 
-    async def _read_again(self, error: sqlite3.Error, statement: Statement, params: Params) -> list[Row]:
+    async def _read_again(self, error: Exception, statement: Statement, params: Params) -> list[Row]:
         """Wait for another process's lock on the reader thread instead of the loop."""
         failure = translate(error)
         if isinstance(failure, Busy):
@@ -156,7 +157,7 @@ class SqliteDatabase:
                 self._scan_con = _connect(self.path, readonly=True, busy_s=_TRIES * _BUSY_S)
             try:
                 rows = self._scan_con.execute(statement.sql, params).fetchall()
-            except sqlite3.Error as error:
+            except SENT as error:
                 failure = translate(error)
                 failure.add_note(statement.sql)
                 raise failure from error
@@ -186,6 +187,9 @@ class SqliteDatabase:
                     break
             if batch:
                 self._commit(con, tx, batch)
+        with contextlib.suppress(sqlite3.Error):  # everything into the one file, if nobody else has it open
+            con.execute("PRAGMA busy_timeout=0")
+            con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         con.close()
 
     def _commit(self, con: sqlite3.Connection, tx: SqliteTx, batch: list[_Item]) -> None:

@@ -21,7 +21,7 @@ _FULL = (
     "SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC", "SQLITE_IOERR_TRUNCATE",
     "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMMAP", "SQLITE_IOERR_SHMOPEN", "SQLITE_READONLY",
 )  # fmt: skip
-_SENT = (sqlite3.Error, OverflowError, UnicodeEncodeError)
+SENT = (sqlite3.Error, OverflowError, UnicodeEncodeError)
 """What sqlite3 raises from a statement: its own errors, an int over 64 bits, text that is not Unicode."""
 
 
@@ -73,28 +73,28 @@ class SqliteTx:
         self._check()
         try:
             return self._con.execute(statement.sql, params).rowcount
-        except _SENT as error:
+        except SENT as error:
             raise self._failed(error, statement) from error
 
     async def execute_many(self, statement: Statement, rows: Sequence[Params]) -> None:
         self._check()
         try:
             self._con.executemany(statement.sql, rows)
-        except _SENT as error:
+        except SENT as error:
             raise self._failed(error, statement) from error
 
     async def fetch(self, statement: Statement, params: Params) -> list[Row]:
         self._check()
         try:
             return self._con.execute(statement.sql, params).fetchall()
-        except _SENT as error:
+        except SENT as error:
             raise self._failed(error, statement) from error
 
     async def fetch_one(self, statement: Statement, params: Params) -> Row | None:
         self._check()
         try:
             row: Row | None = self._con.execute(statement.sql, params).fetchone()
-        except _SENT as error:
+        except SENT as error:
             raise self._failed(error, statement) from error
         return row
 
@@ -103,7 +103,7 @@ class SqliteTx:
         self._check()
         try:
             self._con.execute(statement.sql, params)
-        except _SENT as error:
+        except SENT as error:
             if isinstance(translate(error), UniqueViolation):
                 return False
             raise self._failed(error, statement) from error
