@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from kilonova.compute.service import ComputeService
 from kilonova.compute.virt.sim.driver import SimDriver
 from kilonova.compute.virt.sim.world import HostSize, SimWorld
 from kilonova.conductor.audit import Finding, SeenGuest, World, compare, gather
+from kilonova.conductor.ports import CallContext, Ports
 from kilonova.conductor.service import Conductor
 from kilonova.db.database import Database, Tx
 from kilonova.db.open import Databases
@@ -93,6 +95,37 @@ class ModelNetwork:
             del self.ports[port_id]
 
 
+Hook = Callable[["Call", Callable[[], Awaitable[bytes]]], Awaitable[bytes]]
+
+
+@dataclass
+class Call:
+    """One call on its way out of the conductor."""
+
+    story: str
+    port: str
+    method: str
+    undo: bool
+    key: str
+
+
+class TappedPorts:
+    """All calls of all operations pass here; a hook may fail, double, hold or watch them."""
+
+    def __init__(self, inner: Ports) -> None:
+        self.inner, self.hook = inner, None
+        self.calls: list[Call] = []
+
+    async def perform(self, port: str, method: str, args: bytes, call: CallContext) -> bytes:
+        seen = Call("", port, method, call.undo, call.key)
+        self.calls.append(seen)
+
+        async def go() -> bytes:
+            return await self.inner.perform(port, method, args, call)
+
+        return await (self.hook(seen, go) if self.hook is not None else go())
+
+
 class SmallCloud:
     """One conductor over given databases and a sim world. Make another on the same ones to take over."""
 
@@ -100,7 +133,7 @@ class SmallCloud:
         self, databases: Databases, world: SimWorld, folder: Path, network: ModelNetwork, *, hosts: int = 2,
         alone: bool = True, now=now_us,
     ) -> None:  # fmt: skip
-        self.databases, self.world, self.network = databases, world, network
+        self.databases, self.world, self.network, self.folder = databases, world, network, folder
         self.hub = MemoryHub()
         self.names = tuple(f"sim-{n}" for n in range(hosts))
         self.bus = MemoryBus(self.hub, Identity(name="conductor-1", role="conductor", incarnation=new_incarnation()))
@@ -112,7 +145,7 @@ class SmallCloud:
         self.conductor = Conductor(
             databases.global_, databases.cells, self.bus, name="conductor-1", scheduler=self.scheduler,
             network=network, alone=alone, now_us=now,
-            beat=lambda names, incarnation, n: self.scheduler.beat(dict.fromkeys(names, n), incarnation),
+            beat=self.scheduler.beat,
         )  # fmt: skip
         for executor in self.conductor.executors:
             executor.backoff_s = (0.01, 0.02, 0.05)
@@ -121,6 +154,9 @@ class SmallCloud:
             self.host_bus, "sim", {n: SimDriver(world, n) for n in self.names}, folder, durable=False
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self.tap = TappedPorts(self.conductor.ports)
+        for executor in self.conductor.executors:
+            executor.ports = self.tap
 
     async def start(self) -> None:
         await self.bus.start()
@@ -139,6 +175,36 @@ class SmallCloud:
                 return False
             self.scheduler.refused(("probe",))
         return True
+
+    async def crash(self) -> SmallCloud:
+        """The conductor's process dies where it stands; another comes up on the same databases and world."""
+        for task in self.conductor._tasks:
+            task.cancel()
+        for executor in self.conductor.executors:
+            await executor.stop()
+        for task in self._tasks:
+            task.cancel()
+        await self.compute.stop()
+        await self.bus.stop()
+        await self.host_bus.stop()
+        cloud = SmallCloud(self.databases, self.world, self.folder, self.network, hosts=len(self.names))
+        await cloud.start()
+        return cloud
+
+    @staticmethod
+    def beside(cloud: SmallCloud) -> SmallCloud:
+        """A second conductor that believes to be alone on the same cloud (the other is a zombie); only its
+        conductor is to be started."""
+        other = SmallCloud.__new__(SmallCloud)
+        other.__dict__.update(cloud.__dict__)
+        other.bus = MemoryBus(
+            cloud.hub, Identity(name="conductor-2", role="conductor", incarnation=new_incarnation())
+        )
+        other.conductor = Conductor(
+            cloud.databases.global_, cloud.databases.cells, other.bus, name="conductor-2",
+            scheduler=cloud.scheduler, network=cloud.network, alone=True, beat=cloud.scheduler.beat,
+        )  # fmt: skip
+        return other
 
     async def stop(self) -> None:
         await self.conductor.stop()

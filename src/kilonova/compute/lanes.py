@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from kilonova.bus.api import RemoteError
 from kilonova.compute.ledger import Ledger
@@ -79,11 +80,14 @@ class Lanes:
     def __init__(self, ledger: Ledger, run: Run, ended: Callable[[Job], None]) -> None:
         self._ledger, self._run, self._ended = ledger, run, ended
         self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._watchers: list[set[tuple[str, str]]] = []
         self._closing = False
 
     def submit(self, host: str, command: Command) -> Job:
         """Start, queue or join a command whose result is not known yet. Raises RemoteError("fenced")."""
         subject = (host, command.server)
+        for begun in self._watchers:
+            begun.add(subject)
         highest = self._ledger.entry(host, command.server).fence
         if command.fence < highest:
             raise RemoteError("fenced", f"fence {tuple_of(command.fence)} is below {tuple_of(highest)}")
@@ -149,6 +153,20 @@ class Lanes:
     def running(self, host: str, server: str) -> bool:
         """Tell whether a command works on this server now."""
         return (host, server) in self._lanes
+
+    @contextmanager
+    def watch(self) -> Iterator[set[tuple[str, str]]]:
+        """Note the (host, server) of every command that begins meanwhile."""
+        begun: set[tuple[str, str]] = set()
+        self._watchers.append(begun)
+        try:
+            yield begun
+        finally:
+            self._watchers.remove(begun)
+
+    def busy(self, host: str) -> list[str]:
+        """Servers of a host that a command is at work on."""
+        return [server for at, server in self._lanes if at == host]
 
     def progress(self) -> list[tuple[str, Progress]]:
         """Return (host, progress) of what runs and has said how far it is."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
 import msgspec
@@ -234,11 +234,15 @@ class Reporter:
             if self._lanes.running(host, server):
                 self._dirty.add((host, server))  # looked at when the command has ended
                 continue
+            number = self._number(host, server)
             try:
                 fact = await self._drivers[host].guest(server)
             except Exception as error:
                 _explain(error, "%s: cannot look at %s: %s", host, server)
                 continue  # the full report tells it when the hypervisor is back
+            if self._lanes.running(host, server) or self._number(host, server) != number:
+                self._dirty.add((host, server))  # a command began meanwhile
+                continue
             if fact == self._told.get(host, {}).get(server):
                 continue
             batch.looked.append((host, server, fact))
@@ -247,6 +251,17 @@ class Reporter:
                 part["gone"] = (*part.get("gone", ()), server)  # type: ignore[misc]
             else:
                 part["guests"] = (*part.get("guests", ()), fact)  # type: ignore[misc]
+            if number is not None:
+                part["numbers"] = {**part.get("numbers", {}), server: number}  # type: ignore[dict-item]
+
+    def _number(self, host: str, server: str) -> int | None:
+        """The operation number of the last command begun for a server here."""
+        entry = self._ledger.entries.get((host, server))
+        return entry.fence.number if entry is not None else None
+
+    def _fence_numbers(self, host: str, servers: Iterable[str]) -> dict[str, int]:
+        numbers = {server: self._number(host, server) for server in servers}
+        return {server: number for server, number in numbers.items() if number is not None}
 
     async def _gather_full(self, batch: _Batch, size: int) -> None:
         loop = asyncio.get_running_loop()
@@ -258,9 +273,19 @@ class Reporter:
             self._queued.discard(host)
             try:
                 driver = self._drivers[host]
+                facts = await driver.facts()
+                with self._lanes.watch() as begun:
+                    busy = set(self._lanes.busy(host))
+                    guests = await driver.guests()
+                busy.update(server for at, server in begun if at == host)
+                told = tuple(g for g in guests if g.uuid not in busy)
                 report = self._report(
-                    host, {"full": True, "facts": await driver.facts(), "guests": tuple(await driver.guests())}
-                )
+                    host,
+                    {
+                        "full": True, "facts": facts, "busy": tuple(busy), "guests": told,
+                        "numbers": self._fence_numbers(host, (g.uuid for g in told)),
+                    },
+                )  # fmt: skip
             except Exception as error:
                 _explain(error, "%s: no %s report: %s", host, "full")
                 loop.call_later(5 * AGAIN_SECONDS, self._full_again, host)

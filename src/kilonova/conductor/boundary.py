@@ -18,9 +18,10 @@ from kilonova.conductor.errors import Lost, Refused
 from kilonova.conductor.run import Known, Run, prepare, refusal_json
 from kilonova.conductor.story import EFFECTS, NOW, All, Context, Step, encode
 from kilonova.db.database import Tx
+from kilonova.db.errors import UniqueViolation
 from kilonova.db.queries import journal as sql
 from kilonova.db.queries import server_state
-from kilonova.db.statement import Value
+from kilonova.db.statement import Statement, Value
 from kilonova.model.server import Fault
 
 
@@ -114,6 +115,9 @@ async def commit_boundary(tx: Tx, b: Boundary) -> None:
     if run.state == "undone":
         ended_at = b.now
         shown.update(_undone_fields(run, error, b.now))
+        if run.story.after_undone is not None:
+            inputs = msgspec.json.decode(run.row.inputs, type=run.story.inputs)
+            await run.story.after_undone(tx, inputs, error or "{}", _context(tx, b))
     if server:
         await _show(tx, b, shown, ended_at, error)
     facts: dict[str, Value] = {
@@ -183,22 +187,23 @@ async def _run_write(tx: Tx, b: Boundary, step: Step) -> None:
     if refusal is not None:
         known.state, known.error = "refused", refusal_json(refusal)
     else:
-        row = run.row
-        context = Context(
-            row.id, row.request_id, row.user_id, row.project_id, b.now, tx.dialect, opened=b.opened
-        )
         try:
-            value = await EFFECTS[step.method].function(tx, step.args, context)
+            value = await EFFECTS[step.method].function(tx, step.args, _context(tx, b))
         except Refused as error:
             raise WriteRefused(step, error) from None
         known.state, known.output = "done", encode(value)
     await _insert_step(tx, b, known)
 
 
+def _context(tx: Tx, b: Boundary) -> Context:
+    row = b.run.row
+    return Context(row.id, row.request_id, row.user_id, row.project_id, b.now, tx.dialect, opened=b.opened)
+
+
 async def _insert_step(tx: Tx, b: Boundary, known: Known) -> None:
     done = known.ended
-    await tx.execute(
-        sql.INSERT_STEP,
+    await _insert(
+        tx, b, sql.INSERT_STEP,
         {
             "operation_id": b.run.row.id, "name": known.name, "item": known.item, "seq": known.seq,
             "kind": known.kind, "state": known.state, "digest": known.digest, "args": known.args.decode(),
@@ -207,6 +212,14 @@ async def _insert_step(tx: Tx, b: Boundary, known: Known) -> None:
             "port": known.port, "started_at": known.started_at, "finished_at": b.now if done else None,
         },
     )  # fmt: skip
+
+
+async def _insert(tx: Tx, b: Boundary, statement: Statement, facts: dict[str, Value]) -> None:
+    """Insert a row of the journal; one that is there already was put there by another owner."""
+    try:
+        await tx.execute(statement, facts)
+    except UniqueViolation:
+        raise Lost(b.run.row.id) from None
 
 
 async def _record_outcome(tx: Tx, b: Boundary, known: Known) -> None:
@@ -263,6 +276,8 @@ async def _show(tx: Tx, b: Boundary, shown: dict[str, Any], ended_at: int | None
     if ended_at is not None and shown.get("vm_state") != "deleted":
         shown.setdefault("task_state", None)
         shown["operation_id"] = None
+        if any(known.port.startswith("host:") or known.undo for known in run.known.values()):
+            shown["host_number"] = run.row.number
     for name, value in shown.items():
         if value is NOW:
             shown[name] = b.now
@@ -272,8 +287,8 @@ async def _show(tx: Tx, b: Boundary, shown: dict[str, Any], ended_at: int | None
         if run.event is not None:
             await _finish_event(tx, b, run.event, None)
         host = next((s.port[5:] for s in b.calls if s.port.startswith("host:")), None)
-        await tx.execute(
-            server_state.START_EVENT,
+        await _insert(
+            tx, b, server_state.START_EVENT,
             {"action_id": run.row.id, "event": b.event, "seq": run.next_seq, "host": host, "now": b.now},
         )
         run.event = b.event

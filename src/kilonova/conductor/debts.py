@@ -27,6 +27,7 @@ class _Call(Struct):
     port: str
     method: str
     args: msgspec.Raw = msgspec.Raw(b"null")
+    resource: str = ""
     keeps: tuple[_Call, ...] = ()
 
 
@@ -59,7 +60,13 @@ class Reconciler:
                 await self._perform(facts.undo, facts, operation_id, facts.key)
                 for n, kept in enumerate(facts.undo.keeps):
                     await self._perform(kept, facts, operation_id, f"{facts.key}/keeps/{n}")
-            except (StepError, Lost) as error:
+            except Lost as error:
+                if facts.undo.resource != "power":
+                    await self._database.write(_write, (sql.TRY_DEBT, debt_id, str(error), self._now(), ""))
+                    continue
+                # A later operation commands the guest: what this one owed is no longer wanted.
+                log.info("debt of operation %s at %s is superseded", operation_id, holder)
+            except StepError as error:
                 await self._database.write(_write, (sql.TRY_DEBT, debt_id, str(error), self._now(), ""))
                 continue
             await self._database.write(_write, (sql.PAY_DEBT, debt_id, "", self._now(), "paid"))

@@ -23,6 +23,7 @@ from kilonova.conductor.story import STORIES, Context, Step, Undo, encode
 from kilonova.db.database import Database
 from kilonova.db.errors import DatabaseError
 from kilonova.db.queries import journal as sql
+from kilonova.db.queries import server_state
 from kilonova.log import get_logger
 from kilonova.model.command import Fence
 
@@ -54,6 +55,8 @@ class Executor:
         self.stuck: dict[str, str] = {}
         """Operations stopped here for good, with why: shown as an alarm."""
         self.undo_budget_s = _UNDO_BUDGET_S
+        self.budget_scale = 1.0
+        """Tests shrink every step's budget with it."""
         self.backoff_s = _BACKOFF_S
         self._again: set[str] = set()
         self._wake, self._now, self._may_act, self._on_end = wake, now_us, may_act, on_end
@@ -146,7 +149,11 @@ class Executor:
         if story is None:
             return None  # a conductor takes only what it has
         steps = [_known(s) for s in await self.database.fetch(sql.STEPS, {"id": operation_id})] if row.owner else []
-        return Run(row, story, steps, self.name, self.together)
+        run = Run(row, story, steps, self.name, self.together)
+        if steps and story.on_undone != "none":
+            event = await self.database.fetch_one(server_state.OPEN_EVENT, {"id": operation_id})
+            run.event = event[0] if event is not None else None
+        return run
 
     async def _drive(self, run: Run) -> None:
         while True:
@@ -234,9 +241,9 @@ class Executor:
             known = run.intend(step, self._now())
         call = self._context(run, f"{run.row.id}/{step.name}/{step.item}", False)
         started = time.monotonic()
-        spent = known.spent_us / 1e6
+        budget = step.budget_s * self.budget_scale - known.spent_us / 1e6
         try:
-            known.output = await self._try(known, step.port, step.method, step.encoded, call, step.budget_s - spent)
+            known.output = await self._try(known, step.port, step.method, step.encoded, call, budget)
             known.state = "done"
         except Refused as error:
             known.state, known.error = "refused", refusal_json(error)

@@ -52,12 +52,16 @@ class Reports:
         self._ratios, self._beat, self._wake, self._now = ratios, beat, wake, now_us
         self._members: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._seen: dict[str, tuple[str, int]] = {}
+        self._full: dict[str, HostReport] = {}
+        """The last full report of each host."""
         self.unknown_guests: dict[tuple[str, str], GuestFact] = {}
         """Guests that a host shows and no record owns, for `doctor`: (host, uuid) -> fact."""
 
     async def take(self, sender: Sender, payload: bytes) -> None:
         """Handle one envelope; returning acknowledges it."""
         beats = _beats.decode(payload)
+        if beats.process != sender.name or not all(map(sender.may_speak_for, beats.hosts or ())):
+            raise RemoteError("forbidden", f"{sender.name} may not speak for these hosts")
         if beats.hosts is not None:
             self._members[beats.process] = (beats.members, beats.hosts)
         members = self._members.get(beats.process)
@@ -95,7 +99,10 @@ class Reports:
     async def _apply(self, report: HostReport) -> None:
         _, database = self._cell(report.host)
         facts = {g.uuid: g for g in report.guests}
-        opened = await database.write(_levels, (report, facts, self._now()))
+        before = self._full.get(report.host)
+        opened = await database.write(_levels, (report, facts, before, self._now()))
+        if report.full:
+            self._full[report.host] = report
         for operation_id in opened:
             self._wake(operation_id)
         if report.full:
@@ -136,22 +143,36 @@ async def _record(tx: Tx, args: tuple[list[HostRecord], Ratios, int]) -> None:
             )  # fmt: skip
 
 
-async def _levels(tx: Tx, args: tuple[HostReport, dict[str, GuestFact], int]) -> list[str]:
-    """Bring power states in line with what the host sees; the operations opened for guests that stopped."""
-    report, facts, now = args
+def _said_before(before: HostReport | None, uuid: str, fact: GuestFact | None) -> bool:
+    """Whether the full report before this one said the same of a server."""
+    if before is None or uuid in before.busy:
+        return False
+    told = next((g for g in before.guests if g.uuid == uuid), None)
+    return (told.power_state if told else None) == (fact.power_state if fact else None)
+
+
+async def _levels(tx: Tx, args: tuple[HostReport, dict[str, GuestFact], HostReport | None, int]) -> list[str]:
+    """Bring power states in line with what the host sees; the operations opened for guests that stopped.
+
+    What the host saw before a command that we know to be done is not believed. Of a server that the host has no
+    record of, a full report is believed only when the one before said the same.
+    """
+    report, facts, before, now = args
     opened: list[str] = []
     rows: list[tuple[Any, ...]] = []
     if report.full:
-        rows = [(*row, row[0]) for row in await tx.fetch(sql.ON_HOST, {"host": report.host})]
-        rows = [(uuid, vm, task, power, generation) for uuid, vm, task, power, generation, _ in rows]
+        rows = list(await tx.fetch(sql.ON_HOST, {"host": report.host}))
     else:
         for uuid in (*facts, *report.gone):
             row = await tx.fetch_one(sql.ONE, {"uuid": uuid})
             if row is not None and row[0] == report.host:
                 rows.append((uuid, *row[1:]))
-    for uuid, vm_state, task_state, power_state, generation in rows:
+    for uuid, vm_state, task_state, power_state, generation, host_number in rows:
+        if vm_state == "building" or task_state is not None or uuid in report.busy:
+            continue
+        number = report.numbers.get(uuid)
         fact = facts.get(uuid)
-        if vm_state == "building" or task_state == "deleting":
+        if number < host_number if number is not None else not _said_before(before, uuid, fact):
             continue
         power = fact.power_state if fact is not None else PowerState.NOSTATE
         if int(power) != power_state:
@@ -160,7 +181,7 @@ async def _levels(tx: Tx, args: tuple[HostReport, dict[str, GuestFact], int]) ->
                 {"uuid": uuid, "generation": generation, "host": report.host, "power_state": int(power), "now": now},
             )
             await server_state.emit_state(tx, uuid, now)
-        if vm_state == "active" and task_state is None and power in _OFF:
+        if vm_state == "active" and power in _OFF:
             opened.append(await _open_stop(tx, uuid, now))
     return opened
 

@@ -7,8 +7,9 @@ the same way. Between steps it sees inputs and answers only: no clock, no chance
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid5
@@ -177,14 +178,17 @@ class Op:
 
     def effect(
         self, defn: Effect, args: Any, *, database: str | None = None, item: str = "", name: str | None = None,
-        undo: Undo | None = None, task_state: str | None = None, event: str | None = None,
+        undo: Undo | None = None, task_state: str | None = None, event: str | None = None, budget_s: float = math.inf,
     ) -> Asked[Any]:  # fmt: skip
-        """Run an effect in `database` (default: this operation's own, in the same commit as its record)."""
+        """Run an effect in `database` (default: this operation's own, in the same commit as its record).
+
+        Another database that is away is waited for, for as long as it takes unless `budget_s` says otherwise.
+        """
         target = database or self.database
         own = target == self.database or target in self.together
         return Asked(Step(
             name or defn.name, item, "write" if own else "call", f"db:{target}", defn.name, args, defn.output, undo,
-            task_state, event,
+            task_state, event, budget_s,
         ))  # fmt: skip
 
     def call(
@@ -256,6 +260,8 @@ def done(result: Any = None, **fields: Any) -> Done:
     return Done(fields, result)
 
 
+AfterUndone = Callable[[Tx, Any, str, Context], Awaitable[None]]
+"""(tx, inputs, error as JSON, context): what stands instead, written in the commit that ends an undone operation."""
 StoryFunction = Callable[[Op, Any], Awaitable[Done]]
 
 
@@ -271,27 +277,24 @@ class Story:
     """`before`: the server shows its before-image again; `error`: ERROR; `none`: no server row."""
     forward_only: bool
     """Beyond the point of no return from its first step."""
-    action: str
+    after_undone: AfterUndone | None = None
 
 
 STORIES: dict[tuple[str, int], Story] = {}
 
 
 def story(
-    name: str, inputs: Any, *, version: int = 1, on_undone: str = "before", forward_only: bool = False
-) -> Callable[[StoryFunction], Story]:
+    name: str, inputs: Any, *, version: int = 1, on_undone: str = "before", forward_only: bool = False,
+    after_undone: AfterUndone | None = None,
+) -> Callable[[StoryFunction], Story]:  # fmt: skip
     """Register a story."""
 
     def register(function: StoryFunction) -> Story:
         if (name, version) in STORIES:
             raise ValueError(f"two stories {name} version {version}")
-        made = Story(name, version, function, inputs, on_undone, forward_only, name)
+        made = Story(name, version, function, inputs, on_undone, forward_only, after_undone)
         STORIES[name, version] = made
         return made
 
     return register
 
-
-def outputs(values: Sequence[Any]) -> list[Any]:
-    """A list of answers, for `op.all`."""
-    return list(values)

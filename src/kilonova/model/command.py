@@ -137,6 +137,11 @@ class HostReport(Struct, frozen=True, kw_only=True):
     guests: tuple[GuestFact, ...] = ()
     gone: tuple[str, ...] = ()
     """Guests seen before and no longer there."""
+    busy: tuple[str, ...] = ()
+    """Servers that a command was at work on: nothing is said of them."""
+    numbers: dict[str, int] = {}
+    """Server -> operation number of the last command begun for it before it was looked at: who knows of a later
+    one does not believe this report about it. Servers that the host has no record of are left out."""
     results: tuple[StepResult, ...] = ()
     progress: tuple[Progress, ...] = ()
 

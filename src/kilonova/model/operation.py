@@ -38,6 +38,16 @@ class ScheduleInputs(Struct, frozen=True, kw_only=True):
     sealed_password: str | None = None
 
 
+class BuryInputs(Struct, frozen=True, kw_only=True):
+    """`bury`: servers that found no host, or could not be placed, stand in cell0 as ERROR."""
+
+    servers: tuple[str, ...]
+    message: str
+    """For the owner."""
+    details: str
+    """For admins."""
+
+
 class BuildInputs(Struct, frozen=True, kw_only=True):
     """`build`: ports, guest, ACTIVE."""
 

@@ -106,6 +106,7 @@ class Server(Struct, kw_only=True):
     extra: str = "{}"
     operation_id: str | None = None
     next_number: int = 1
+    host_number: int = -1
     generation: int = 1
     created_at: int
     updated_at: int

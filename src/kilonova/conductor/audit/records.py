@@ -47,6 +47,9 @@ class ServerRecord(Struct, frozen=True):
     cell: str
 
 
+_FIELDS = ServerRecord.__struct_fields__
+
+
 class Records(Struct, frozen=True, kw_only=True):
     servers: dict[str, ServerRecord]
     twice: tuple[str, ...]
@@ -83,7 +86,7 @@ async def gather(databases: Databases) -> Records:
         for row in await cell.scan(_SERVERS, {}, _all):
             if row[0] in servers:
                 twice.append(row[0])
-            servers[row[0]] = ServerRecord(*row, name)
+            servers[row[0]] = ServerRecord(**dict(zip(_FIELDS, (*row, name), strict=True)))
         actions += await cell.scan(_ACTIONS, {}, _all)
     g = databases.global_
     allocations: dict[str, dict[tuple[str, str], int]] = {}

@@ -5,6 +5,8 @@ Idempotent by server uuid: a repeat finds rows and operations.
 
 from __future__ import annotations
 
+from uuid import UUID, uuid5
+
 import msgspec
 from msgspec import Struct
 
@@ -13,7 +15,7 @@ from kilonova.db.database import Database, Tx
 from kilonova.db.queries import placing, server_state
 from kilonova.db.queries.operations import open_operation
 from kilonova.model.guest import GuestSpec, ImageRef
-from kilonova.model.operation import BuildInputs, NewOperation, RequestedNetwork
+from kilonova.model.operation import BuildInputs, BuryInputs, NewOperation, RequestedNetwork
 from kilonova.model.server import Fault, Flavor, Server
 
 _server = msgspec.json.Decoder(Server)
@@ -39,15 +41,6 @@ class PlaceArgs(Struct, frozen=True, kw_only=True):
     places: tuple[Placed, ...]
     networks: tuple[RequestedNetwork, ...] = ()
     resources: dict[str, int]
-
-
-class BuryArgs(Struct, frozen=True, kw_only=True):
-    """Servers that found no host: they stand in cell0 as ERROR."""
-
-    servers: tuple[str, ...]
-    action: str
-    message: str
-    details: str
 
 
 class IndexArgs(Struct, frozen=True, kw_only=True):
@@ -121,22 +114,34 @@ async def _start_action(tx: Tx, server: Server, action_id: str, context: Context
     )  # fmt: skip
 
 
-@effect("bury", BuryArgs)
-async def bury(tx: Tx, args: BuryArgs, context: Context) -> None:
+@effect("stand_in_error", BuryInputs)
+async def stand_in_error(tx: Tx, args: BuryInputs, context: Context) -> None:
     """Insert servers that found no host as ERROR, with the reason."""
-    for n, server in enumerate(await _requests(tx, args.servers, context.source)):
+    for server in await _requests(tx, args.servers, context.source):
         if await server_state.exists(tx, server.uuid):
             continue
         fault = Fault(
             code=500, message=args.message[:255], created=context.now, details=args.message, admin_details=args.details
         )
         server.vm_state, server.task_state, server.fault = "error", None, encode(fault).decode()
+        server.operation_id = None
         server.updated_at = context.now
         server.generation += 1
         await server_state.insert(tx, server)
-        action = args.action if n == 0 else f"{args.action[:-4]}{n:04x}"
+        action = str(uuid5(UUID(context.operation_id), f"create/{server.uuid}"))
         await _start_action(tx, server, action, context)
         await tx.execute(server_state.FINISH_ACTION, {"id": action, "message": "Error", "now": context.now})
+
+
+async def open_bury(tx: Tx, inputs: BuryInputs, context: Context) -> None:
+    """Open the operation that lets servers stand as ERROR; its place in the order is its creation."""
+    operation = NewOperation(
+        id=str(uuid5(UUID(context.operation_id), "bury")), story="bury", target=None, number=0,
+        inputs=encode(inputs), request_id=context.request_id, user_id=context.user_id,
+        project_id=context.project_id, created_at=context.now,
+    )  # fmt: skip
+    await open_operation(tx, operation)
+    context.opened.append(operation.id)
 
 
 @effect("index", IndexArgs, Indexed)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from kilonova.conductor.effects.claim import ClaimArgs, Claimed, ReleaseArgs, claim, release
-from kilonova.conductor.effects.lane import UnplaceArgs, unplace
-from kilonova.conductor.effects.place import BuryArgs, IndexArgs, PlaceArgs, Placed, bury, index, place
-from kilonova.conductor.story import Done, Op, Undo, done, story
-from kilonova.model.operation import ScheduleInputs
+from kilonova.conductor.effects.place import PlaceArgs, Placed, open_bury, place
+from kilonova.conductor.errors import Refused
+from kilonova.conductor.operations.bury import enter
+from kilonova.conductor.story import Context, Done, Op, Undo, done, story
+from kilonova.db.database import Tx
+from kilonova.model.operation import BuryInputs, ScheduleInputs
 from kilonova.model.scheduling import Choice, Request, demand
 
 _TRIES = 8
@@ -22,17 +24,17 @@ def _undo_claims(op: Op, inputs: ScheduleInputs) -> Undo:
     )  # fmt: skip
 
 
-async def _index(op: Op, cells: dict[str, str]) -> None:
-    """From here on the servers live in their cells; those deleted meanwhile are deleted there."""
-    found = await op.effect(index, IndexArgs(cells=cells), database="global")
-    for server, request_id in sorted(found.cancelled.items()):
-        await op.effect(
-            unplace, UnplaceArgs(server=server, request_id=request_id, operation=op.uuid(f"delete/{server}")),
-            database=cells[server], item=server,
-        )  # fmt: skip
+async def _could_not(tx: Tx, inputs: ScheduleInputs, error: str, context: Context) -> None:
+    """Undone: no claim is held and nothing was placed (a cell that is away is waited for); they stand as ERROR."""
+    facts = msgspec.json.decode(error)
+    why = BuryInputs(
+        servers=inputs.servers, message=facts.get("message", "The servers could not be placed."),
+        details=facts.get("details", ""),
+    )  # fmt: skip
+    await open_bury(tx, why, context)
 
 
-@story("schedule", ScheduleInputs, on_undone="none")
+@story("schedule", ScheduleInputs, on_undone="none", after_undone=_could_not)
 async def schedule(op: Op, inputs: ScheduleInputs) -> Done:
     _, required, forbidden = demand(
         vcpus=0, memory_mb=0, disk_gb=0, extra_specs=inputs.extra_specs, image=inputs.image_properties
@@ -66,14 +68,9 @@ async def schedule(op: Op, inputs: ScheduleInputs) -> Done:
         if len(inputs.servers) == 1 and claimed.provider:
             tried = tried | {claimed.provider}
     if not claimed.ok:
-        message = choice.explanation.for_owner() if not choice else f"No valid host was found. {claimed.reason}"
-        details = choice.explanation.for_admin() if not choice else claimed.reason
-        await op.effect(
-            bury, BuryArgs(servers=inputs.servers, action=op.uuid("create"), message=message, details=details),
-            database="cell0",
-        )  # fmt: skip
-        await _index(op, dict.fromkeys(inputs.servers, "cell0"))
-        return done()
+        if choice:
+            raise Refused("No valid host was found. The chosen hosts filled up meanwhile.", "no_host", claimed.reason)
+        raise Refused(choice.explanation.for_owner(), "no_host", choice.explanation.for_admin())
     cells = sorted({p.host.cell for p in choice.places})
     for cell in cells:
         placed = tuple(
@@ -86,7 +83,7 @@ async def schedule(op: Op, inputs: ScheduleInputs) -> Done:
         )  # fmt: skip
         await op.effect(
             place, PlaceArgs(places=placed, networks=inputs.networks, resources=inputs.resources),
-            database=cell, item="" if len(cells) == 1 else cell,
+            database=cell, item=cell,
         )  # fmt: skip
-    await _index(op, {p.server: p.host.cell for p in choice.places})
+    await enter(op, {p.server: p.host.cell for p in choice.places})
     return done()

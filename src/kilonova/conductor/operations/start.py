@@ -15,6 +15,7 @@ async def start(op: Op, inputs: ServerInputs) -> Done:
     host = f"host:{guest.host}"
     fact = await op.call(
         "power_on", host, Method.POWER_ON, PowerArgs(spec=guest.spec), GuestFact,
-        undo=Undo(host, Method.FENCE, None, "command"), event="compute_start_instance", budget_s=120,
+        undo=Undo(host, Method.POWER_OFF, PowerArgs(spec=guest.spec), "power"), event="compute_start_instance",
+        budget_s=120,
     )  # fmt: skip
     return done(vm_state="active", power_state=int(fact.power_state), fault=None)

@@ -15,7 +15,7 @@ async def stop(op: Op, inputs: StopInputs) -> Done:
     host = f"host:{guest.host}"
     fact = await op.call(
         "power_off", host, Method.POWER_OFF, PowerArgs(spec=guest.spec, graceful_s=inputs.graceful_s), GuestFact,
-        undo=Undo(host, Method.FENCE, None, "command"), event="compute_stop_instance",
+        undo=Undo(host, Method.POWER_ON, PowerArgs(spec=guest.spec), "power"), event="compute_stop_instance",
         budget_s=inputs.graceful_s + 120,
     )  # fmt: skip
     return done(vm_state="stopped", power_state=int(fact.power_state), fault=None)

@@ -15,8 +15,12 @@ INSERT_SERVICE = Statement(
 BEATS = Statement(
     "UPDATE services SET beat = beat + 1, updated_at = :now WHERE uuid = :uuid"
 )
-ON_HOST = Statement("SELECT uuid, vm_state, task_state, power_state, generation FROM servers WHERE host = :host")
-ONE = Statement("SELECT host, vm_state, task_state, power_state, generation FROM servers WHERE uuid = :uuid")
+ON_HOST = Statement(
+    """SELECT uuid, vm_state, task_state, power_state, generation, host_number FROM servers WHERE host = :host"""
+)
+ONE = Statement(
+    """SELECT host, vm_state, task_state, power_state, generation, host_number FROM servers WHERE uuid = :uuid"""
+)
 POWER = Statement(
     """UPDATE servers SET power_state = :power_state, generation = generation + 1, updated_at = :now
        WHERE uuid = :uuid AND generation = :generation AND host = :host"""

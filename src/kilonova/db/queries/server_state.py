@@ -35,6 +35,9 @@ START_EVENT = Statement(
     """INSERT INTO instance_action_events (action_id, event, seq, host, result, details, traceback, started_at,
          finished_at) VALUES (:action_id, :event, :seq, :host, NULL, NULL, NULL, :now, NULL)"""
 )
+OPEN_EVENT = Statement(
+    "SELECT event FROM instance_action_events WHERE action_id = :id AND finished_at IS NULL ORDER BY seq DESC LIMIT 1"
+)
 FINISH_EVENT = Statement(
     """UPDATE instance_action_events SET result = :result, details = :details, traceback = :traceback,
          finished_at = :now WHERE action_id = :action_id AND event = :event"""

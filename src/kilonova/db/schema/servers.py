@@ -57,6 +57,7 @@ def _server_columns() -> list[Column[Any]]:
         json("extra"),  # what few servers have: trusted certificates, kernel_id, ramdisk_id, scheduler explanation
         uuid("operation_id", nullable=True),  # the open operation that set task_state
         bigint("next_number"),  # of the lane
+        bigint("host_number"),  # of the last operation that commanded the host: older sights of the guest are stale
         bigint("generation"),
         time("created_at"),
         time("updated_at"),
