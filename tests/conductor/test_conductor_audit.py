@@ -37,8 +37,8 @@ async def _(cloud, server):
     await run(
         cloud.databases.cells["cell1"],
         """INSERT INTO operations SELECT :id, 'forgotten', version, 'running', NULL, 0, 'nobody', 1, inputs, NULL,
-           NULL,
-           NULL, 0, 0, 0, NULL, request_id, user_id, project_id, created_at, updated_at, NULL FROM operations LIMIT 1""",
+           NULL, NULL, 0, 0, 0, NULL, request_id, user_id, project_id, created_at, updated_at, NULL
+           FROM operations LIMIT 1""",
         id=str(uuid4()),
     )
 
