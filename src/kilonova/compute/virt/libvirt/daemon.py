@@ -2,8 +2,8 @@
 
 A machine run by systemd has a system daemon that starts when asked. A container or a bare root file system has
 not: there, as root, we start virtlogd and libvirtd ourselves at the usual socket, so `virsh` finds the guests
-as on any host. They outlive kilonova, as guests do; `stop` ends them when a cloud is purged. Without
-root it is the session daemon, which the library starts.
+as on any host, libvirtd below a `reaper`. They outlive kilonova, as guests do; `stop` ends them when a cloud
+is purged. Without root it is the session daemon, which the library starts.
 
 Our daemon reads a qemu.conf of ours, bound over the distribution's in a mount namespace; nothing under /etc
 is written. QEMU keeps the distribution's unprivileged user and its sandbox. Where that user can't open
@@ -23,11 +23,13 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from kilonova.compute.virt.driver import Transient
+from kilonova.compute.virt.libvirt import reaper
 
 SYSTEM, SESSION = "qemu:///system", "qemu:///session"
 QEMU_USERS = ("libvirt-qemu", "qemu")
@@ -38,6 +40,7 @@ _START_S = 20.0
 
 def ensure_daemon(directory: Path) -> str:
     """The URI of a daemon that answers. Transient if none can be had."""
+    directory = directory.resolve()
     if os.geteuid() != 0:
         return SESSION
     if answers(SYSTEM):
@@ -108,6 +111,7 @@ def kvm_open_to(user: pwd.struct_passwd | None) -> bool:
 
 def stop(directory: Path) -> list[str]:
     """End the daemons that `ensure_daemon` started for this DIR, unless guests run under them."""
+    directory = directory.resolve()
     running = {name: pid for name in ("libvirtd", "virtlogd") if (pid := _pid(directory, name))}
     if not running:
         return []
@@ -157,7 +161,8 @@ def _start(directory: Path) -> None:
     if not _cgroups_writable():
         settings.append("cgroup_controllers = []")
     (home / "qemu.conf").write_text("\n".join(settings) + "\n")
-    daemon = ["libvirtd", "-d", "-f", str(home / "libvirtd.conf"), "-p", str(home / "libvirtd.pid")]
+    daemon = [sys.executable, "-S", "-I", reaper.__file__]
+    daemon += ["libvirtd", "-f", str(home / "libvirtd.conf"), "-p", str(home / "libvirtd.pid")]
     script = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 77; shift 2; done; shift; exec "$@"'
     pairs = [str(p) for pair in binds if pair[1].exists() for p in pair]
     try:
@@ -170,7 +175,16 @@ def _start(directory: Path) -> None:
 
 
 def _spawn(command: list[str]) -> None:
-    done = subprocess.run(
+    try:
+        done = _run(command)
+    except subprocess.TimeoutExpired as error:
+        raise Transient("hypervisor", f"{command[0]} does not come back") from error
+    if done.returncode:
+        raise Transient("hypervisor", f"{command[0]}: {done.stderr.strip()[-400:]}")
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         command,
         env={"PATH": _PATH, "HOME": "/root", "LC_ALL": "C"},
         cwd="/",
@@ -181,8 +195,6 @@ def _spawn(command: list[str]) -> None:
         check=False,
         text=True,
     )
-    if done.returncode:
-        raise Transient("hypervisor", f"{command[0]}: {done.stderr.strip()[-400:]}")
 
 
 def _cgroups_writable() -> bool:
