@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
@@ -196,7 +197,8 @@ async def put_tag(call: Call) -> Response:
     done = await _run(call, _TAGS + "update", "tags", with_it)
     if tag in done.before:
         return empty(204)
-    location = f"{call.request.state['base'].root}/servers/{call.params['server_id']}/tags/{tag}"
+    path = f"/servers/{call.params['server_id']}/tags/{quote(tag, safe='')}"
+    location = call.request.state["base"].root + path
     return empty(201, {"location": location})
 
 

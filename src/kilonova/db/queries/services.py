@@ -8,14 +8,17 @@ from kilonova.db.changes import emit
 from kilonova.db.database import Tx
 from kilonova.db.statement import Row, Statement, Value
 
-_COLUMNS = """uuid, number, host, binary, cell, disabled, disabled_reason, forced_down, version, generation,
-    created_at, updated_at"""
-_NAMES = [name.strip() for name in _COLUMNS.split(",")]
-ALL = Statement(f"SELECT {_COLUMNS} FROM services ORDER BY number, uuid")
-BY_UUID = Statement(f"SELECT {_COLUMNS} FROM services WHERE uuid = :uuid")
-BY_HOST = Statement(f"SELECT {_COLUMNS} FROM services WHERE host = :host AND binary = :binary")
-BY_NUMBER = Statement(f"SELECT {_COLUMNS} FROM services WHERE number = :number")
-COMPUTE_FLAGS = Statement("SELECT host, disabled, forced_down FROM services WHERE binary = 'nova-compute'")
+# `binary` is a word of SQL on some databases: after a dot it is a name everywhere.
+_NAMES = (
+    "uuid", "number", "host", "binary", "cell", "disabled", "disabled_reason", "forced_down", "version", "generation",
+    "created_at", "updated_at",
+)  # fmt: skip
+_SELECT = f"SELECT {', '.join(f's.{name}' for name in _NAMES)} FROM services s"
+ALL = Statement(f"{_SELECT} ORDER BY s.number, s.uuid")
+BY_UUID = Statement(f"{_SELECT} WHERE s.uuid = :uuid")
+BY_HOST = Statement(f"{_SELECT} WHERE s.host = :host AND s.binary = :binary")
+BY_NUMBER = Statement(f"{_SELECT} WHERE s.number = :number")
+COMPUTE_FLAGS = Statement("SELECT s.host, s.disabled, s.forced_down FROM services s WHERE s.binary = 'nova-compute'")
 _SET = Statement(
     """UPDATE services SET disabled = :disabled, disabled_reason = :disabled_reason, forced_down = :forced_down,
          generation = generation + 1, updated_at = :now
