@@ -19,9 +19,11 @@ ALL_HOSTS = Statement(_HOST_SQL)
 _STATE_SQL = """SELECT p.uuid, p.revision, p.consumers, i.resource_class, i.capacity, i.used, i.max_unit,
                 i.min_unit, i.step_size FROM resource_providers p LEFT JOIN inventories i ON i.provider = p.uuid"""
 ALL_STATES = Statement(_STATE_SQL)
-_SERVICE_SQL = "SELECT host, generation, disabled, forced_down, beat FROM services WHERE binary = 'nova-compute'"
-ALL_SERVICES = Statement(_SERVICE_SQL)
-SERVICE = Statement(_SERVICE_SQL + " AND uuid = :uuid")
+# `binary` is a word of SQL on some databases: after a dot it is a name everywhere.
+_SERVICE_SQL = """SELECT s.host, s.generation, s.disabled, s.forced_down, s.beat FROM services s
+                  WHERE s.binary = 'nova-compute'"""
+ALL_SERVICES = Statement(_SERVICE_SQL, scans="columns hold every service: at start, and each minute")
+SERVICE = Statement(_SERVICE_SQL + " AND s.uuid = :uuid")
 AGGREGATES = Statement("SELECT uuid, availability_zone, metadata FROM aggregates")
 AGGREGATE_HOSTS = Statement("SELECT aggregate, host FROM aggregate_hosts")
 SLICE = Statement(
@@ -82,7 +84,7 @@ async def service(db: Database, uuid: str) -> ServiceFact | None:
 
 async def services_of(db: Database, hosts: Sequence[str]) -> list[ServiceFact]:
     """The compute services of some hosts by name, at most 1,000."""
-    return await db.scan(*_listed(_SERVICE_SQL, "host", hosts), _services)
+    return await db.scan(*_listed(_SERVICE_SQL, "s.host", hosts), _services)
 
 
 async def generations(db: Database, after: str, limit: int) -> list[tuple[str, int, int]]:

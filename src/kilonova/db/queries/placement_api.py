@@ -64,7 +64,10 @@ DELETE_CLASS = Statement(
        (SELECT 1 FROM inventories WHERE resource_class = :name)"""
 )
 RENAME_INVENTORIES = Statement("UPDATE inventories SET resource_class = :new WHERE resource_class = :name")
-RENAME_ALLOCATIONS = Statement("UPDATE allocations SET resource_class = :new WHERE resource_class = :name")
+RENAME_ALLOCATIONS = Statement(
+    "UPDATE allocations SET resource_class = :new WHERE resource_class = :name",
+    scans="an administrator renames a custom class, which only versions below 1.7 can",
+)
 
 
 @dataclass
@@ -84,7 +87,7 @@ class ProviderFilter:
     limit: int | None = None
 
     def statement(self) -> tuple[Statement, dict[str, Value]]:
-        """SELECT of provider rows (uuid, name, parent, root, generation, updated_at), by name."""
+        """SELECT of provider rows (uuid, name, parent, root, generation, updated_at, traits as JSON), by name."""
         self._params: dict[str, Value] = {}
         where = ["1 = 1"]
         for column, value in (("name", self.name), ("uuid", self.uuid)):
@@ -113,7 +116,7 @@ class ProviderFilter:
         if self.not_member_of:
             where.append("NOT " + self._linked("provider_aggregates", "aggregate", self.not_member_of, "p.uuid"))
         tail = "" if self.limit is None else f" LIMIT {self._bind(self.limit)}"
-        sql = f"SELECT {_PROVIDER} FROM resource_providers p WHERE {' AND '.join(where)} ORDER BY p.name{tail}"
+        sql = f"SELECT {_PROVIDER}, p.traits FROM resource_providers p WHERE {' AND '.join(where)} ORDER BY p.name{tail}"
         return Statement(sql), self._params
 
     def _bind(self, value: Value) -> str:
@@ -132,7 +135,6 @@ def among(sql: str, uuids: Sequence[str]) -> tuple[Statement, dict[str, Value]]:
     return Statement(sql.format(in_list("uuid", len(values))[0])), in_values("uuid", values)
 
 
-TRAITS_AMONG = "SELECT provider, trait FROM provider_traits WHERE provider IN {}"
 USAGE_AMONG = "SELECT provider, resource_class, capacity, used FROM inventories WHERE provider IN {}"
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import Raw
+
 from kilonova.db.queries import placement_api as sql
 from kilonova.db.queries.placement_api import ProviderFilter
 from kilonova.db.statement import Row
@@ -59,7 +61,7 @@ async def _answer(request: Request, context: Context, wanted: ProviderFilter) ->
     for row in rows:
         summary = summaries[row[0]] = {"resources": {}}
         if version >= 17:
-            summary["traits"] = []
+            summary["traits"] = Raw(row[6].encode())
         if version >= 29:
             summary |= {"parent_provider_uuid": row[2], "root_provider_uuid": row[3]}
     uuids = list(summaries)
@@ -68,9 +70,6 @@ async def _answer(request: Request, context: Context, wanted: ProviderFilter) ->
         for uuid, name, capacity, used in await context.db.scan(*sql.among(sql.USAGE_AMONG, part), list):
             if version >= 27 or name in wanted.resources:
                 summaries[uuid]["resources"][name] = {"capacity": capacity, "used": used}
-        if version >= 17:
-            for uuid, trait in await context.db.scan(*sql.among(sql.TRAITS_AMONG, part), list):
-                summaries[uuid]["traits"].append(trait)
     return answer(
         request,
         {"allocation_requests": [_candidate(version, uuid, wanted.resources) for uuid in uuids],

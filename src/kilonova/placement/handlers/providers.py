@@ -53,7 +53,7 @@ class _ChangeNested(_Change, forbid_unknown_fields=True):
 
 def shown(request: Request, row: Row) -> dict[str, Any]:
     """A provider as the request's version shows it."""
-    uuid, name, parent, root, generation, _ = row
+    uuid, name, parent, root, generation, *_ = row
     base = f"{request.mount}/resource_providers/{uuid}"
     links = ["self", "inventories", "usages"]
     for since, rel in ((1, "aggregates"), (6, "traits"), (11, "allocations")):
