@@ -116,7 +116,8 @@ class ProviderFilter:
         if self.not_member_of:
             where.append("NOT " + self._linked("provider_aggregates", "aggregate", self.not_member_of, "p.uuid"))
         tail = "" if self.limit is None else f" LIMIT {self._bind(self.limit)}"
-        sql = f"SELECT {_PROVIDER}, p.traits FROM resource_providers p WHERE {' AND '.join(where)} ORDER BY p.name{tail}"
+        given = " AND ".join(where)
+        sql = f"SELECT {_PROVIDER}, p.traits FROM resource_providers p WHERE {given} ORDER BY p.name{tail}"
         return Statement(sql), self._params
 
     def _bind(self, value: Value) -> str:
