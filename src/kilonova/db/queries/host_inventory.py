@@ -29,7 +29,8 @@ _UPDATE_HOST = Statement(
 _GENERATION = Statement("SELECT generation FROM hosts WHERE uuid = :uuid")
 _LAST_NUMBER = Statement("SELECT MAX(number) FROM hosts")
 _INSERT_PROVIDER = Statement(
-    """INSERT INTO resource_providers (uuid, name, parent, root, generation, revision, consumers, traits, created_at, updated_at)
+    """INSERT INTO resource_providers (uuid, name, parent, root, generation, revision, consumers, traits,
+         created_at, updated_at)
        VALUES (:uuid, :name, :parent, :root, :generation, 1, 0, '[]', :now, :now)"""
 )
 _RENAME_PROVIDER = Statement("UPDATE resource_providers SET name = :name, updated_at = :now WHERE uuid = :uuid")
