@@ -10,7 +10,6 @@ SCANS_ON_SQLITE = {
     "conductor.audit.records._INTENTS",
     "conductor.audit.records._QUOTAS",
     "conductor.audit.records._SERVERS",
-    "db.queries.host_columns.ALL_SERVICES",
     "db.queries.host_reports.SERVICES_OF_PROCESS",
     "db.queries.hypervisors.BY_NUMBER",
     "db.queries.hypervisors.ON_HOSTS",
@@ -19,7 +18,6 @@ SCANS_ON_SQLITE = {
     "db.queries.identity._TRIM",
     "db.queries.images.FILES",
     "db.queries.images.UNFINISHED",
-    "db.queries.placement_api.RENAME_ALLOCATIONS",
     "db.queries.quota._COUNT",
     "db.queries.quota._COUNT_USER",
     "db.queries.services.BY_NUMBER",
@@ -38,15 +36,9 @@ SCANS_ON_POSTGRESQL = {
 }
 
 RESERVED_WORDS = {  # `binary` is one on PostgreSQL and MariaDB: that column needs another name
-    "db.queries.host_columns.ALL_SERVICES",
-    "db.queries.host_columns.SERVICE",
     "db.queries.host_columns.SERVICE_OF",
     "db.queries.host_reports.INSERT_SERVICE",
     "db.queries.host_reports.SERVICE",
     "db.queries.host_reports.SERVICES_OF_PROCESS",
-    "db.queries.services.ALL",
-    "db.queries.services.BY_HOST",
     "db.queries.services.BY_NUMBER",
-    "db.queries.services.BY_UUID",
-    "db.queries.services.COMPUTE_FLAGS",
 }

@@ -15,6 +15,7 @@ from kilonova.db import changes as changes_module
 from kilonova.db import relay as relay_module
 from kilonova.db.changes import ChangeReader, Reset, emit, trim
 from kilonova.db.database import Database, Tx
+from kilonova.db.errors import CommitUnknown
 from kilonova.db.feed import ChangeFeed, Event, Subscription, decode_index, encode_index
 from kilonova.db.relay import Deposed, Relay, in_order
 from kilonova.db.statement import Statement
@@ -279,6 +280,42 @@ async def test_relays_take_over_and_stale_ones_change_nothing(
     assert [c.subject for c in (await reader.after(0)).changes] == ["a", "b", "c"]
     third = Relay(db, str(uuid.uuid4()))
     assert await third._take()  # the lease was given back: nobody waits for the dead
+    await db.close()
+
+
+SLEEP_AT_COMMIT = """
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.4); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON changes DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION slow();
+"""
+
+
+@pytest.mark.postgres
+async def test_a_move_whose_commit_got_lost_on_the_way_is_not_made_twice(postgres_url: str) -> None:
+    import asyncpg
+
+    from kilonova.db.postgres import PostgresDatabase
+
+    db = PostgresDatabase(postgres_url)
+    await db.open()
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute(SLEEP_AT_COMMIT)
+    relay = Relay(db, str(uuid.uuid4()))
+    assert await relay._take()
+    await db.write(announce, ("a", "p", 1))
+    moving = asyncio.ensure_future(relay.move())
+    async with asyncio.timeout(WAIT_S):
+        while not await admin.fetchval("SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):
+            pass
+    for holder in db._pool._holders:  # our end of the connection breaks; the server commits all the same
+        if holder._con is not None:
+            holder._con.terminate()
+    with pytest.raises(CommitUnknown):
+        await moving
+    assert await relay.move() == 0
+    batch = await ChangeReader(db).after(0)
+    assert [(c.position, c.subject) for c in batch.changes] == [(1, "a")]
+    await admin.close()
     await db.close()
 
 
