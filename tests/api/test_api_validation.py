@@ -22,8 +22,10 @@ def _server(**more: Any) -> dict[str, Any]:
             _server(metadata={"k": 1}),
             "Invalid input for field/attribute k. Value: 1. 1 is not of type 'string'",
         ),
-        (_server(min_count=0), "Invalid input for field/attribute min_count. Value: 0. 0 is less than the minimum of 1"),
-        (_server(min_count="0"), "Invalid input for field/attribute min_count. Value: 0. '0' is less than the minimum of 1"),
+        (_server(min_count=0), "Invalid input for field/attribute min_count. Value: 0. "
+                               "0 is less than the minimum of 1"),
+        (_server(min_count="0"), "Invalid input for field/attribute min_count. Value: 0. "
+                                 "'0' is less than the minimum of 1"),
         (_server(accessIPv4="x"), "Invalid input for field/attribute accessIPv4. Value: x. 'x' is not a 'ipv4'"),
         ({"server": {"name": "x"}}, "Invalid input for field/attribute server. Value: {'name': 'x'}. "
                                     "'flavorRef' is a required property"),
