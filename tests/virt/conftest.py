@@ -12,9 +12,9 @@ from kilonova.compute.virt import registry
 from kilonova.compute.virt.libvirt import daemon
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def libvirt_daemon() -> Iterator[str]:
-    """A daemon for all tests, so that not each has to start its own."""
+    """A daemon for all tests of a module, so that not each has to start its own."""
     with place() as directory:
         try:
             yield daemon.ensure_daemon(directory)

@@ -132,23 +132,29 @@ def stop(directory: Path) -> list[str]:
     return said
 
 
+def ensure_log_daemon(directory: Path) -> None:
+    """virtlogd runs: libvirtd of ours starts no guest without it. Elsewhere it is the machine's business."""
+    home = directory.resolve() / "libvirt"
+    if os.geteuid() != 0 or Path("/run/systemd/system").exists() or _pid(directory.resolve(), "virtlogd"):
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "virtlogd.conf").write_text("max_size = 2097152\nmax_backups = 3\n")
+    # One that somebody else runs holds its socket, and ours then ends with an error: just as well.
+    with contextlib.suppress(Transient):
+        _spawn(["virtlogd", "-d", "-f", str(home / "virtlogd.conf"), "-p", str(home / "virtlogd.pid")])
+
+
 def _start(directory: Path) -> None:
     home = directory / "libvirt"
     home.mkdir(parents=True, exist_ok=True)
     for binary in ("libvirtd", "virtlogd", "unshare"):
         if shutil.which(binary, path=_PATH) is None:
             raise Transient("hypervisor", f"{binary} is not installed")
-    (home / "virtlogd.conf").write_text("max_size = 2097152\nmax_backups = 3\n")
     (home / "libvirtd.conf").write_text(
         'unix_sock_group = "root"\nunix_sock_rw_perms = "0700"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\n'
         f'log_outputs = "3:file:{home / "libvirtd.log"}"\n'
     )
-    if not _pid(directory, "virtlogd") and not (_SOCKETS / "virtlogd-sock").exists():
-        _spawn(["virtlogd", "-d", "-f", str(home / "virtlogd.conf"), "-p", str(home / "virtlogd.pid")])
-    elif not _pid(directory, "virtlogd"):
-        # A socket without its daemon (killed): virtlogd takes it over, a running one refuses.
-        with contextlib.suppress(Transient):
-            _spawn(["virtlogd", "-d", "-f", str(home / "virtlogd.conf"), "-p", str(home / "virtlogd.pid")])
+    ensure_log_daemon(directory)
     settings = ["seccomp_sandbox = 1"]
     binds = [(home / "qemu.conf", Path("/etc/libvirt/qemu.conf"))]
     if Path("/dev/kvm").exists() and not kvm_open_to(qemu_user(SYSTEM)):

@@ -3,8 +3,9 @@
 Always holds: everything a user chose (names, ids) is escaped by the XML library, never pasted; the domain's
 uuid is the server's; our mark is in its metadata. Pure: reads no file and asks no hypervisor.
 
-Shape: q35, ACPI, virtio disk, network, RNG and balloon, config drive as a SATA CD, the serial console as a
-pty that is also written to a file, no graphics. A `user` NIC is QEMU's own NAT and needs nothing of the host.
+Shape: q35, ACPI, virtio disk, network, RNG and balloon, config drive as a last, read-only virtio disk, the serial
+console as a pty that is also written to a file, no graphics. A `user` NIC is QEMU's own NAT and needs nothing of
+the host.
 """
 
 from __future__ import annotations
@@ -95,10 +96,11 @@ def _devices(devices: ET.Element, spec: GuestSpec, files: Files) -> None:
             ET.SubElement(disk, "source", file=str(path))
             ET.SubElement(disk, "target", dev=f"vd{next(letters)}", bus="virtio")
     if files.config_drive is not None:
-        disk = ET.SubElement(devices, "disk", type="file", device="cdrom")
+        # Not a CD: cloud kernels come without AHCI, and whoever boots from virtio can read virtio.
+        disk = ET.SubElement(devices, "disk", type="file", device="disk")
         ET.SubElement(disk, "driver", name="qemu", type="raw")
         ET.SubElement(disk, "source", file=str(files.config_drive))
-        ET.SubElement(disk, "target", dev="sda", bus="sata")
+        ET.SubElement(disk, "target", dev=f"vd{next(letters)}", bus="virtio")
         ET.SubElement(disk, "readonly")
     for nic in spec.nics:
         _nic(devices, nic)

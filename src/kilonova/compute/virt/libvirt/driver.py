@@ -281,7 +281,14 @@ class LibvirtDriver:
     async def _virt(self, call: Callable[[Any], T], stats: bool = False) -> T:
         if self._connection is None:
             raise Transient("hypervisor", "the driver has not been started")
-        return await self._connection.run(call, stats)
+        try:
+            return await self._connection.run(call, stats)
+        except Transient as error:
+            if "virtlogd" not in error.message:
+                raise
+            # The daemon that writes console logs died; libvirtd does not start it again.
+            await self._in_files(daemon.ensure_log_daemon, self.directory)
+            return await self._connection.run(call, stats)
 
     async def _in_files(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:

@@ -18,8 +18,10 @@ def purge(directory: Path, cloud: str) -> list[str]:
     used = directory / "libvirt" / "uri"
     if not used.exists():
         return []
-    import libvirt
-
+    try:
+        import libvirt
+    except ImportError as error:
+        raise Transient("hypervisor", "libvirt's Python binding is gone, but guests may still run") from error
     uri = used.read_text().strip()
     if uri == daemon.SYSTEM:
         daemon.ensure_daemon(directory)
