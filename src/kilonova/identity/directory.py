@@ -106,6 +106,7 @@ class Directory:
                 else:
                     state.put(record)
                 state.version = version
+            state.version = max(state.version, newest)  # what changed last may be forgotten already
         self.state = state
         self.fresh_at = began
 

@@ -242,6 +242,7 @@ async def _retag(call: Call, change: Any) -> Project:
 
 
 async def tags_put(call: Call) -> Response:
+    call.authorize("update_project")
     wanted = body.listing(body.mapping(await call.request.json(), "the body"), "tags")
     project = await _retag(call, lambda old: wanted)
     return _tags_answer(call, project)
