@@ -29,7 +29,7 @@ from placement.books import check_books, facts, provider, report
 from scheduler.clouds import request
 
 INSERT_SERVICE = Statement(
-    """INSERT INTO services (uuid, number, host, binary, cell, disabled, disabled_reason, forced_down, incarnation,
+    """INSERT INTO services (uuid, number, host, program, cell, disabled, disabled_reason, forced_down, incarnation,
          beat, report_seq, version, generation, created_at, updated_at)
        VALUES (:host, 1, :host, 'nova-compute', 'cell1', 0, NULL, 0, NULL, 0, 0, 1, 1, 1, 1)"""
 )

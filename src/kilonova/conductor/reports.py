@@ -137,7 +137,7 @@ async def _record(tx: Tx, args: tuple[list[HostRecord], Ratios, int]) -> None:
             await tx.insert_if_absent(
                 sql.INSERT_SERVICE,
                 {
-                    "uuid": service, "number": number, "host": record.host, "binary": "nova-compute",
+                    "uuid": service, "number": number, "host": record.host, "program": "nova-compute",
                     "cell": record.cell, "version": 1, "now": now,
                 },
             )  # fmt: skip

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import msgspec
 
-from kilonova.bus.api import Bus, BusError, RemoteError, Sender
+from kilonova.bus.api import Accepted, Bus, BusError, RemoteError, Sender
 from kilonova.conductor import operations as _stories  # noqa: F401  # registers every story
 from kilonova.conductor.database_port import DatabasePort
 from kilonova.conductor.debts import Reconciler
@@ -31,7 +31,7 @@ from kilonova.db.errors import DatabaseError
 from kilonova.db.queries import server_state
 from kilonova.log import get_logger
 from kilonova.metadata.document import config_drive
-from kilonova.model.command import ForgetArgs, Forgotten, Method
+from kilonova.model.command import Command, Fence, ForgetArgs, Forgotten, Method, StepResult
 from kilonova.model.placement import Ratios
 from kilonova.model.server import Server
 from kilonova.network.port import NetworkPort
@@ -175,6 +175,23 @@ class Conductor:
             items = tuple(Forgotten(server=s, keys=tuple(k)) for s, k in servers.items())
             with suppress(BusError):  # a host that misses it drops results by age
                 await self.bus.call(host, Method.FORGET, _encode(ForgetArgs(items=items)), ttl=2.0)
+
+    async def look(self, host: str, method: str, args: bytes) -> bytes:
+        """Ask a host something that changes nothing (its console log). Raises ConnectionError."""
+        command = Command(server="", fence=Fence(0, 0), key="", method=method, args=msgspec.Raw(args))
+        asked = msgspec.json.decode(args, type=dict[str, Any])
+        if "server" in asked:
+            command = msgspec.structs.replace(command, server=asked["server"])
+        try:
+            answer = await self.bus.call(host, method, _encode(command), ttl=15.0)
+        except BusError as error:
+            raise ConnectionError(f"host {host}: {error}") from None
+        if isinstance(answer, Accepted):
+            raise ConnectionError(f"host {host} is busy")
+        result = msgspec.json.decode(answer.payload, type=StepResult)
+        if not result.ok:
+            raise ConnectionError(f"host {host}: {result.message}")
+        return bytes(result.output)
 
     # what hosts ask
 

@@ -19,9 +19,8 @@ ALL_HOSTS = Statement(_HOST_SQL)
 _STATE_SQL = """SELECT p.uuid, p.revision, p.consumers, i.resource_class, i.capacity, i.used, i.max_unit,
                 i.min_unit, i.step_size FROM resource_providers p LEFT JOIN inventories i ON i.provider = p.uuid"""
 ALL_STATES = Statement(_STATE_SQL)
-# `binary` is a word of SQL on some databases: after a dot it is a name everywhere.
 _SERVICE_SQL = """SELECT s.host, s.generation, s.disabled, s.forced_down, s.beat FROM services s
-                  WHERE s.binary = 'nova-compute'"""
+                  WHERE s.program = 'nova-compute'"""
 ALL_SERVICES = Statement(_SERVICE_SQL, scans="columns hold every service: at start, and each minute")
 SERVICE = Statement(_SERVICE_SQL + " AND s.uuid = :uuid")
 AGGREGATES = Statement("SELECT uuid, availability_zone, metadata FROM aggregates")

@@ -9,7 +9,7 @@ from kilonova.db.statement import Row, Statement
 _COLUMNS = """h.uuid, h.number, h.host, h.node, h.hypervisor_type, h.hypervisor_version, h.host_ip, h.vcpus,
     h.memory_mb, h.local_gb, h.free_disk_gb, h.cpu_info, s.uuid, s.number, s.disabled, s.disabled_reason,
     s.forced_down"""
-_FROM = "FROM hosts h JOIN services s ON s.host = h.host AND s.binary = 'nova-compute'"
+_FROM = "FROM hosts h JOIN services s ON s.host = h.host AND s.program = 'nova-compute'"
 PAGE = Statement(f"SELECT {_COLUMNS} {_FROM} WHERE h.number > :marker ORDER BY h.number LIMIT :limit")
 ALL = Statement(f"SELECT {_COLUMNS} {_FROM} ORDER BY h.number")
 BY_UUID = Statement(f"SELECT {_COLUMNS} {_FROM} WHERE h.uuid = :uuid")

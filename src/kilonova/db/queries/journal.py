@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kilonova.db.statement import Statement
 
-_COLUMNS = """id, story, version, state, target, number, owner, epoch, inputs, before, error, superseded,
+_COLUMNS = """id, story, version, state, target, number, owner, epoch, inputs, before_image, error, superseded,
     forward_only, spent_us, wake_at, request_id, user_id, project_id, created_at, ended_at"""
 
 LOAD = Statement(f"SELECT {_COLUMNS} FROM operations WHERE id = :id")
@@ -15,7 +15,7 @@ MINE_DUE = Statement(
        AND (wake_at IS NULL OR wake_at <= :now)"""
 )
 STEPS = Statement(
-    """SELECT name, item, seq, kind, state, digest, args, output, undo, error, attempts, spent_us, started_at
+    """SELECT name, item, seq, kind, state, digest, args, output, undo_call, error, attempts, spent_us, started_at
        FROM steps WHERE operation_id = :id ORDER BY seq"""
 )
 
@@ -46,7 +46,7 @@ HAS_LANE_MATES = Statement(
 )
 
 INSERT_STEP = Statement(
-    """INSERT INTO steps (operation_id, name, item, seq, kind, state, digest, args, output, undo, error,
+    """INSERT INTO steps (operation_id, name, item, seq, kind, state, digest, args, output, undo_call, error,
          attempts, spent_us, port, started_at, finished_at)
        VALUES (:operation_id, :name, :item, :seq, :kind, :state, :digest, :args, :output, :undo, :error,
            :attempts, :spent_us, :port, :started_at, :finished_at)"""
@@ -97,7 +97,7 @@ INSERT_SIGNAL = Statement(
 )
 
 LANE_STEPS = Statement(
-    """SELECT s.operation_id, s.name, s.item, s.port, s.state, s.undo FROM steps s
+    """SELECT s.operation_id, s.name, s.item, s.port, s.state, s.undo_call FROM steps s
        JOIN operations o ON o.id = s.operation_id
        WHERE o.target = :target AND o.superseded = 1 AND o.number < :number"""
 )

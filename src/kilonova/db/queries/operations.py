@@ -11,7 +11,7 @@ from kilonova.db.statement import Statement
 from kilonova.model.operation import NewOperation
 
 _INSERT = Statement(
-    """INSERT INTO operations (id, story, version, state, target, number, owner, epoch, inputs, before, result,
+    """INSERT INTO operations (id, story, version, state, target, number, owner, epoch, inputs, before_image, result,
          error, superseded, forward_only, spent_us, wake_at, request_id, user_id, project_id, created_at,
          updated_at, ended_at)
        VALUES (:id, :story, :version, 'ready', :target, :number, NULL, 0, :inputs, :before, NULL,

@@ -8,17 +8,17 @@ from kilonova.db.changes import emit
 from kilonova.db.database import Tx
 from kilonova.db.statement import Row, Statement, Value
 
-# `binary` is a word of SQL on some databases: after a dot it is a name everywhere.
+# The API calls it `binary`, which is a word of SQL on some databases.
 _NAMES = (
-    "uuid", "number", "host", "binary", "cell", "disabled", "disabled_reason", "forced_down", "version", "generation",
+    "uuid", "number", "host", "program", "cell", "disabled", "disabled_reason", "forced_down", "version", "generation",
     "created_at", "updated_at",
 )  # fmt: skip
 _SELECT = f"SELECT {', '.join(f's.{name}' for name in _NAMES)} FROM services s"
 ALL = Statement(f"{_SELECT} ORDER BY s.number, s.uuid")
 BY_UUID = Statement(f"{_SELECT} WHERE s.uuid = :uuid")
-BY_HOST = Statement(f"{_SELECT} WHERE s.host = :host AND s.binary = :binary")
+BY_HOST = Statement(f"{_SELECT} WHERE s.host = :host AND s.program = :binary")
 BY_NUMBER = Statement(f"{_SELECT} WHERE s.number = :number")
-COMPUTE_FLAGS = Statement("SELECT s.host, s.disabled, s.forced_down FROM services s WHERE s.binary = 'nova-compute'")
+COMPUTE_FLAGS = Statement("SELECT s.host, s.disabled, s.forced_down FROM services s WHERE s.program = 'nova-compute'")
 _SET = Statement(
     """UPDATE services SET disabled = :disabled, disabled_reason = :disabled_reason, forced_down = :forced_down,
          generation = generation + 1, updated_at = :now
@@ -46,7 +46,7 @@ class ServiceRow(Struct, kw_only=True):
 
 def service(row: Row) -> ServiceRow:
     """From a row of the statements here."""
-    return ServiceRow(**dict(zip(_NAMES, row, strict=True)))
+    return ServiceRow(**dict(zip(ServiceRow.__struct_fields__, row, strict=True)))
 
 
 async def change(tx: Tx, row: ServiceRow, now: int) -> bool:

@@ -94,7 +94,7 @@ services = Table(
     uuid("uuid", primary_key=True),
     bigint("number"),  # the integer id shown below 2.53
     text("host", 191),
-    text("binary", 64),  # nova-compute, nova-conductor, nova-scheduler
+    text("program", 64),  # nova-compute, nova-conductor, nova-scheduler
     text("cell", 64, nullable=True),
     bigint("disabled"),
     text("disabled_reason", nullable=True),
@@ -106,7 +106,7 @@ services = Table(
     bigint("generation"),
     time("created_at"),
     time("updated_at"),
-    Index("services_host", "host", "binary", unique=True),
+    Index("services_host", "host", "program", unique=True),
 )  # fmt: skip
 
 hosts = Table(

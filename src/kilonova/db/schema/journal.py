@@ -18,7 +18,7 @@ operations = Table(
     uuid("owner", nullable=True),  # incarnation of a conductor
     bigint("epoch"),
     json("inputs"),
-    json("before", nullable=True),  # before-image of the server's state
+    json("before_image", nullable=True),  # before-image of the server's state
     json("result", nullable=True),
     text("error", None, nullable=True),
     bigint("superseded"),  # 1 once a delete or reset took the lane
@@ -46,7 +46,7 @@ steps = Table(
     text("digest", 64),  # of the arguments
     json("args"),
     json("output", nullable=True),
-    json("undo", nullable=True),  # the call that undoes it: port, method, args
+    json("undo_call", nullable=True),  # the call that undoes it: port, method, args
     text("error", None, nullable=True),
     bigint("attempts"),
     bigint("spent_us"),
@@ -60,7 +60,7 @@ debts = Table(
     uuid("id", primary_key=True),
     uuid("operation_id"),
     text("step", 191),
-    text("holder", 255),  # host:<name> or neighbour:<name>
+    text("holder", 191),  # host:<name> or neighbour:<name>
     text("kind", 64),  # what must be absent: guest, port, allocation, ...
     text("resource", 255),
     json("payload"),  # the call that pays it, and what the debt still uses
@@ -77,7 +77,7 @@ signals = Table(
     uuid("id", primary_key=True),
     uuid("subject"),
     text("name", 64),
-    text("tag", 255),
+    text("tag", 191),
     json("payload"),
     time("created_at"),
     Index("signals_subject", "subject", "name", "tag"),
@@ -113,7 +113,6 @@ changes = Table(
     bigint("generation"),
     json("payload"),
     time("created_at"),
-    Index("changes_age", "created_at"),
     sqlite_autoincrement=True,
 )  # fmt: skip
 

@@ -23,8 +23,8 @@ def _server_columns() -> list[Column[Any]]:
         text("task_state", 40, nullable=True),
         bigint("power_state"),
         bigint("progress"),
-        text("host", nullable=True),
-        text("node", nullable=True),
+        text("host", 191, nullable=True),
+        text("node", 191, nullable=True),
         text("availability_zone", nullable=True),
         text("pinned_zone", nullable=True),
         text("image_id", 36),  # "" when booted from a volume

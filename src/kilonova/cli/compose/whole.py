@@ -1,0 +1,178 @@
+"""The whole cloud in one process: what `kilonova up` runs.
+
+The lock on DIR proves that it is alone, so it takes over at once whatever an earlier life left in the
+middle. HTTP answers as soon as the databases are open; hosts and guests join when their hypervisor does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from kilonova.api.face import ComputeFace
+from kilonova.api.services import ApiServices
+from kilonova.bus.envelope import identity as bus_identity
+from kilonova.bus.memory import MemoryBus, MemoryHub
+from kilonova.cli.compose.control import Background, Control
+from kilonova.cli.compose.faces import allowed_hosts, api_settings, observe, translate
+from kilonova.cli.compose.first import first_start
+from kilonova.cli.compose.hosts import Hosts, sim_names
+from kilonova.cli.compose.server import HttpServer
+from kilonova.cli.compose.whole_plan import Plan
+from kilonova.config.settings import Settings
+from kilonova.db.open import Databases, one_file, open_databases
+from kilonova.http.app import HttpApp
+from kilonova.http.landing import LandingFace
+from kilonova.identity.face import IdentityFace
+from kilonova.identity.service import Identity, open_identity
+from kilonova.image.face import ImageFace
+from kilonova.image.service import EmbeddedImages
+from kilonova.log import get_logger
+from kilonova.network.face import NetworkFace
+from kilonova.network.service import EmbeddedNetwork
+from kilonova.placement.face import PlacementFace
+from kilonova.policy.enforcer import Enforcer
+from kilonova.pools import Pools
+from kilonova.volume.face import VolumeFace
+from kilonova.watchdog import Watchdog
+
+log = get_logger(__name__)
+POLICY = "policy.yaml"
+
+
+class Cloud:
+    """Everything, from open databases to an answering port."""
+
+    def __init__(self, plan: Plan, settings: Settings, sock: socket.socket) -> None:
+        self.plan, self.settings, self._sock = plan, settings, sock
+        self.databases: Databases
+        self.identity: Identity
+        self.control: Control
+        self.hosts: Hosts
+        self.app: HttpApp
+        self._server: HttpServer
+        self._pools = Pools()
+        self._background = Background()
+        self.watchdog = Watchdog(settings.watchdog.threshold_ms / 1000)
+
+    async def start(self) -> None:
+        """Until this returns nothing answers; after it everything does but, for a moment, the hosts."""
+        plan, settings = self.plan, self.settings
+        sys.setswitchinterval(0.001)
+        self.databases = await open_databases(one_file(plan.folder))
+        db = self.databases.global_
+        self.identity = await open_identity(
+            db, plan.folder / "keys", self._pools, base_url=plan.url, region=settings.kilonova.region
+        )
+        self._background.run(self.identity.run(), "identity")
+        validator = self.identity.validator
+        images = EmbeddedImages(db, plan.folder / "image-store", self._pools["files"])
+        networks = EmbeddedNetwork(db)
+        await images.start()
+        hub = MemoryHub()
+        self.control = Control(
+            self.databases, MemoryBus(hub, bus_identity("conductor", "conductor")), networks, settings,
+            name=plan.host_name, alone=True,
+        )  # fmt: skip
+        api_bus = MemoryBus(hub, bus_identity("api", "api"))
+        await self.control.start()
+        await api_bus.start()
+
+        async def call_host(host: str, method: str, payload: bytes) -> bytes:
+            return await self.control.conductor.look(host, method, payload)
+
+        services = ApiServices(
+            databases=self.databases, images=images, networks=networks, identity=validator,
+            policy=Enforcer.from_files([plan.folder / POLICY, *settings.oslo_policy.policy_dirs]),
+            wake=self.control.wake, settings=api_settings(settings), call_host=call_host,
+            host_up=self.control.host_up, feed=self.control.feed,
+        )  # fmt: skip
+        auth_uri = f"{plan.url}/identity"
+        self.app = HttpApp(
+            {
+                "/identity": IdentityFace(self.identity),
+                "/compute": ComputeFace(services),
+                "/image": ImageFace(images, validator, auth_uri),
+                "/network": NetworkFace(networks, validator, auth_uri),
+                "/volume": VolumeFace(validator, auth_uri),
+                "/placement": PlacementFace(db, validator),
+                "": LandingFace(),
+            },
+            allowed_hosts=allowed_hosts(settings, plan.host), observe=observe, translate=translate,
+        )  # fmt: skip
+        services.stopping = self.app.stopping
+        await first_start(plan, self.identity, self.databases, images, networks)
+        self.hosts = self._make_hosts(hub, images)
+        self._background.run(self._start_hosts(), "hosts")
+        self._server = HttpServer(self.app, self._sock, tls_cert=plan.tls_cert, tls_key=plan.tls_key)
+        await self._server.start()
+        if settings.watchdog.enabled:
+            await self.watchdog.__aenter__()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+
+    def _make_hosts(self, hub: MemoryHub, images: EmbeddedImages) -> Hosts:
+        plan = self.plan
+        names = sim_names(plan.sim_hosts) if plan.driver == "sim" else (plan.host_name,)
+        bus = MemoryBus(hub, bus_identity("compute", "host", names))
+        return Hosts(bus, "compute", plan.driver, plan.folder, names, images, dict(plan.driver_options))
+
+    async def _start_hosts(self) -> None:
+        """A hypervisor that is away is waited for; the API answers meanwhile."""
+        delay = 1.0
+        while True:
+            try:
+                await self.hosts.start()
+                return
+            except Exception as error:
+                log.warning("the hypervisor cannot be used yet: %s", error, exc_info=True)
+                await asyncio.sleep(delay)
+                delay = min(30.0, delay * 2)
+
+    async def hosts_ready(self, seconds: float) -> bool:
+        """Whether at least one host can take a guest within `seconds`."""
+        deadline = time.monotonic() + seconds
+        names = sim_names(self.plan.sim_hosts)[:1] if self.plan.driver == "sim" else (self.plan.host_name,)
+        while time.monotonic() < deadline:
+            self.control.scheduler.poke()
+            if all(self.control.host_up(name, "nova-compute") for name in names):
+                return True
+            await asyncio.sleep(0.02)
+        return False
+
+    async def stop(self) -> None:
+        """End in order; guests keep running."""
+        await self._server.stop()
+        await self._background.stop()
+        await self.hosts.stop()
+        await self.control.stop()
+        if self.settings.watchdog.enabled:
+            await self.watchdog.__aexit__(None, None, None)
+        self._pools.close()
+        await self.databases.close()
+
+
+async def run(plan: Plan, settings: Settings, sock: socket.socket, ready: Callable[[Cloud], None]) -> None:
+    """Run the cloud until SIGINT or SIGTERM; `ready` is called once it answers and a host is up."""
+    import signal
+
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    cloud = Cloud(plan, settings, sock)
+    await cloud.start()
+    wait = asyncio.create_task(asked.wait())
+    up = asyncio.create_task(cloud.hosts_ready(60.0))
+    await asyncio.wait((wait, up), return_when=asyncio.FIRST_COMPLETED)
+    if up.done():
+        ready(cloud)
+    else:
+        up.cancel()
+    await wait
+    await cloud.stop()
