@@ -53,7 +53,7 @@ async def test_a_verdict_is_kept_for_this_boot_only(tmp_path: Path, monkeypatch:
     kept = probe.read(tmp_path)
     assert kept and kept.boot_id
     old = msgspec.structs.replace(kept, boot_id="another boot")
-    (tmp_path / "virt-type.json").write_bytes(msgspec.json.encode(old))
+    (tmp_path / "libvirt" / "virt-type.json").write_bytes(msgspec.json.encode(old))
     assert probe.read(tmp_path) is None
-    (tmp_path / "virt-type.json").write_bytes(os.urandom(20))
+    (tmp_path / "libvirt" / "virt-type.json").write_bytes(os.urandom(20))
     assert probe.read(tmp_path) is None

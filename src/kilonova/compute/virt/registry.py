@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 _worlds: dict[Path, SimWorld] = {}
+# What thousands of sim hosts in one DIR share.
+_sims: dict[Path, tuple[SimWorld, str]] = {}
 
 
 def sim_world(directory: Path) -> SimWorld:
@@ -39,12 +41,15 @@ def create(kind: str, directory: Path, hostname: str, options: Mapping[str, Any]
     Options of uml: `kernel`, `initrd` (paths). Unknown ones are a TypeError.
     """
     chosen = dict(options or {})
+    if kind == "sim":
+        from kilonova.compute.virt.sim.driver import SimDriver
+
+        if directory not in _sims:
+            _sims[directory] = sim_world(directory), cloud_id(directory)
+        world, cloud = _sims[directory]
+        return SimDriver(world, hostname, cloud, **chosen)
     directory = directory.resolve()
     match kind:
-        case "sim":
-            from kilonova.compute.virt.sim.driver import SimDriver
-
-            return SimDriver(sim_world(directory), hostname, cloud_id(directory), **chosen)
         case "libvirt":
             from kilonova.compute.virt.libvirt.driver import LibvirtDriver
 
@@ -82,6 +87,7 @@ def purge(directory: Path) -> list[str]:
 
 def _purge_sim(directory: Path, cloud: str) -> list[str]:
     path = directory / "sim" / "world.db"
+    _sims.clear()
     opened = _worlds.pop(path, None)
     try:
         world = opened or sim_world(directory)

@@ -49,7 +49,8 @@ def ensure_daemon(directory: Path) -> str:
         if answers(SYSTEM):
             return SYSTEM
         if Path("/run/systemd/system").exists():
-            subprocess.run(["systemctl", "start", "libvirtd"], capture_output=True, timeout=60, check=False)
+            with contextlib.suppress(subprocess.TimeoutExpired, FileNotFoundError):
+                subprocess.run(["systemctl", "start", "libvirtd"], capture_output=True, timeout=60, check=False)
         else:
             _start(directory)
         deadline = time.monotonic() + _START_S

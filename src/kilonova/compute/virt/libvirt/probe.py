@@ -3,7 +3,7 @@
 A /dev/kvm may open, and run a boot sector, and still hang a Linux guest. So the verdict is KVM only when a
 kernel under it reached the end of its start within seconds, and guests' QEMU may open the device at all. The
 kernel runs in a QEMU of its own; if that hangs it is killed, and if it can't be killed (state D) it is left behind:
-nothing ever waits for it. A verdict holds for this boot of the host and is kept in DIR/virt-type.json.
+nothing ever waits for it. A verdict holds for this boot of the host and is kept in DIR/libvirt/virt-type.json.
 """
 
 from __future__ import annotations
@@ -50,17 +50,18 @@ async def decide(directory: Path, *, kernel: Path | None = None, disk: Path | No
         return kept
     found = await _find_out(kernel, disk)
     verdict = msgspec.structs.replace(found, boot_id=_boot_id())
-    part = directory / "virt-type.json.part"
-    directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - once at start, one small file
+    kept_in = directory / "libvirt" / "virt-type.json"
+    part = kept_in.with_suffix(".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
     part.write_bytes(msgspec.json.encode(verdict))
-    part.rename(directory / "virt-type.json")
+    part.rename(kept_in)
     return verdict
 
 
 def read(directory: Path) -> Verdict | None:
     """The kept verdict, if it is of this boot and the device is still as it was."""
     try:
-        kept = msgspec.json.decode((directory / "virt-type.json").read_bytes(), type=Verdict)
+        kept = msgspec.json.decode((directory / "libvirt" / "virt-type.json").read_bytes(), type=Verdict)
     except (OSError, msgspec.DecodeError):
         return None
     if kept.boot_id != _boot_id() or (kept.virt_type == "kvm" and not Path("/dev/kvm").exists()):
