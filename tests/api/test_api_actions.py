@@ -13,7 +13,7 @@ from kilonova.db.statement import Statement
 from kilonova.model.operation import RebootInputs, StopInputs
 
 _OPERATIONS = Statement(
-    "SELECT story, number, superseded, before, inputs FROM operations WHERE target = :uuid ORDER BY number"
+    "SELECT story, number, superseded, before_image, inputs FROM operations WHERE target = :uuid ORDER BY number"
 )
 _ROW = Statement("SELECT task_state, next_number, generation, operation_id FROM servers WHERE uuid = :uuid")
 
@@ -29,7 +29,7 @@ async def test_an_admitted_action_is_one_row_one_operation_and_one_wake(cloud: C
     row = await cloud.cell.fetch_one(_ROW, {"uuid": uuid})
     assert row is not None and row[0] == "powering-off"
     operations = await cloud.cell.fetch(_OPERATIONS, {"uuid": uuid})
-    story, number, superseded, before, inputs = operations[0]
+    story, number, superseded, before_image, inputs = operations[0]
     assert (story, number, superseded) == ("stop", 2, 0)
     assert msgspec.json.decode(before) == {"vm_state": "active", "task_state": None, "power_state": 1}
     assert msgspec.json.decode(inputs, type=StopInputs) == StopInputs(server=uuid, graceful_s=60)
