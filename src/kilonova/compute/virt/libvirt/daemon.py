@@ -174,11 +174,12 @@ def _start(directory: Path) -> None:
     pairs = [str(p) for pair in binds if pair[1].exists() for p in pair]
     try:
         _spawn(["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, "sh", *pairs, "--", *daemon])
-    except Transient:
-        # No right to a mount namespace (an unprivileged container): the distribution's settings then.
-        if _pid(directory, "libvirtd"):
-            raise
-        _spawn(daemon)
+    except Transient as error:
+        # libvirt's system mode itself needs the same right, to note the owners of disks.
+        raise Transient(
+            "hypervisor",
+            f"{error.message}: libvirtd needs CAP_SYS_ADMIN here; grant it, or run kilonova as a plain user",
+        ) from error
 
 
 def _spawn(command: list[str]) -> None:
