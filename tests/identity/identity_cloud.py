@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import uvicorn
 
 from kilonova.db.open import Databases
 from kilonova.http.app import HttpApp
@@ -86,3 +88,38 @@ async def opened(databases: Databases, folder: Path, base_url: str | None = None
             yield Cloud(identity, client, passwords)
         finally:
             pools.close()
+
+
+@dataclass
+class Served:
+    """The service on a port, how often it was asked, and how to stop it."""
+
+    url: str
+    asked: list[str]
+    server: uvicorn.Server
+    task: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        self.server.should_exit = True
+        await self.task
+
+
+@asynccontextmanager
+async def served(cloud: Cloud) -> AsyncIterator[Served]:
+    asked: list[str] = []
+    face = IdentityFace(cloud.identity)
+    app = HttpApp({"/identity": face, "": face}, observe=lambda request, status, _: asked.append(request.method))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    )
+    task = asyncio.create_task(server.serve())
+    async with asyncio.timeout(10):
+        while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
+            await asyncio.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    found = Served(f"http://127.0.0.1:{port}", asked, server, task)
+    try:
+        yield found
+    finally:
+        if not task.done():
+            await found.stop()
