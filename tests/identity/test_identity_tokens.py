@@ -6,6 +6,7 @@ import pytest
 from identity_cloud import ADMIN, DEMO, SYSTEM, URL, Cloud, by_password, by_token
 
 from kilonova.http.errors import Unauthorized
+from kilonova.identity.own_token import OwnToken
 
 
 async def test_version_documents(cloud: Cloud) -> None:
@@ -167,3 +168,15 @@ async def test_what_keystone_has_and_this_does_not_is_a_501_that_says_so(cloud: 
     assert (await cloud.ask("GET", "/v3/nonsense")).status_code == 404
     response = await cloud.log_in({"methods": ["totp"], "totp": {}})
     assert response.status_code == 501
+
+
+async def test_a_token_of_our_own_needs_no_password(cloud: Cloud) -> None:
+    own = OwnToken(cloud.identity)
+    token = await own.service_token()
+    assert await own.service_token() == token
+    creds = await cloud.identity.validator.validate(token)
+    assert creds.user_name == "nova" and {"admin", "service"} <= creds.roles
+    own.forget(token)
+    assert await own.service_token() != token
+    with pytest.raises(LookupError):
+        await OwnToken(cloud.identity, "nobody").service_token()

@@ -146,3 +146,13 @@ async def test_a_known_token_costs_next_to_nothing(cloud: Cloud) -> None:
 def test_passwords_cost_what_they_should(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert passwords._hash("x").startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+def test_processes_that_share_keys_rotate_them_once(tmp_path: Path) -> None:
+    one, two = Keyring(tmp_path), Keyring(tmp_path)
+    assert one.rotate(older_than_s=0.0)
+    assert not two.rotate(older_than_s=3600.0)
+    assert two.keys == one.keys
+    one._looked_at = two._looked_at = -10.0
+    one.rotate()
+    assert two.reload() and two.keys == one.keys

@@ -8,12 +8,16 @@ outside every database; on several machines the folder is copied.
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import secrets
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+from kilonova.log import get_logger
+
+log = get_logger(__name__)
 _LOOK_S = 1.0
 
 
@@ -73,31 +77,48 @@ class Keyring:
             if self.folder.stat().st_mtime_ns == self._mtime:
                 return False
             self._read()
-        except OSError:
+        except (OSError, KeyringError) as error:  # a key that is just being copied: next time
+            log.warning("keys are not read again: %s", error)
             return False
         return self.keys != before
 
-    def rotate(self) -> None:
-        """The staged key becomes the primary, a new one is staged, the oldest go. Raises KeyringError."""
+    def rotate(self, older_than_s: float = 0.0) -> bool:
+        """The staged key becomes the primary, a new one is staged, the oldest go.
+
+        Nothing happens (False) while the primary is younger than `older_than_s`: of several processes with one
+        folder one rotates it. Blocks for some milliseconds. Raises KeyringError.
+        """
         try:
-            self._read()
-            top = self.primary.number + 1
-            staged = self.folder / "0"
-            if staged.exists():
-                staged.rename(self.folder / str(top))
-            else:
-                self._make(top)
-            self._make(0)
-            self._read()
-            for key in sorted(self.keys)[1 : max(1, len(self.keys) - self.keep + 1)]:
-                (self.folder / str(key.number)).unlink(missing_ok=True)
-            self._read()
+            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with os.fdopen(handle, "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._read()
+                if time.time() - self._path(self.primary.number).stat().st_mtime < older_than_s:
+                    return False
+                self._rotate()
+                return True
         except OSError as error:
             raise KeyringError(f"{self.folder}: {error.strerror}") from error
 
+    def _rotate(self) -> None:
+        top = self.primary.number + 1
+        if self._path(0).exists():
+            self._path(0).rename(self._path(top))
+            os.utime(self._path(top))  # its age is that as a primary
+        else:
+            self._make(top)
+        self._make(0)
+        self._read()
+        for key in sorted(self.keys)[1 : max(1, len(self.keys) - self.keep + 1)]:
+            self._path(key.number).unlink(missing_ok=True)
+        self._read()
+
+    def _path(self, number: int) -> Path:
+        return self.folder / str(number)
+
     def _make(self, number: int) -> None:
         """Write a new key unless there is one; whole or not at all, also for who reads meanwhile."""
-        path = self.folder / str(number)
+        path = self._path(number)
         part = self.folder / f".{number}.{os.getpid()}.{secrets.token_hex(4)}"
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -113,7 +134,7 @@ class Keyring:
             part.unlink(missing_ok=True)
 
     def _read(self) -> bool:
-        self._mtime = self.folder.stat().st_mtime_ns
+        mtime = self.folder.stat().st_mtime_ns
         found = []
         for path in self.folder.iterdir():
             if path.name.isdigit():
@@ -121,5 +142,5 @@ class Keyring:
                 if len(text) != 44:
                     raise KeyringError(f"{path}: is not a key")
                 found.append(Key(int(path.name), text))
-        self.keys = tuple(sorted(found, reverse=True))
+        self.keys, self._mtime = tuple(sorted(found, reverse=True)), mtime
         return bool(found)

@@ -25,10 +25,11 @@ from kilonova.identity.tokens import TokenCodec
 from kilonova.identity.validator import EmbeddedIdentity
 from kilonova.log import get_logger
 from kilonova.policy.enforcer import Enforcer
-from kilonova.pools import Pools
+from kilonova.pools import Overloaded, Pools
 
 log = get_logger(__name__)
 TOKEN_KEYS, CREDENTIAL_KEYS = "fernet-keys", "credential-keys"
+_LOOK_S = 600.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class Identity:
     passwords: Passwords
     catalog: Catalog
     policy: Enforcer
+    pools: Pools
     throttle: Throttle = field(default_factory=Throttle)
     validity_us: int = HOUR_US
     rotate_s: float = 24 * 3600.0
@@ -55,13 +57,14 @@ class Identity:
                 group.create_task(self._rotate(), name="identity-keys")
 
     async def _rotate(self) -> None:
-        """A key must stay known for as long as its tokens live: three keys, rotated no faster than that."""
-        pause = max(self.rotate_s, self.validity_us / 1e6)
+        """A key stays known for as long as its tokens live: it is the primary, then one more turn."""
+        age = max(self.rotate_s, self.validity_us / 1e6)
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(age, _LOOK_S))
             try:
-                self.codec.keys.rotate()
-            except KeyringError as error:
+                if await self.pools.run("files", self.codec.keys.rotate, age):
+                    log.info("token keys are rotated")
+            except (KeyringError, Overloaded) as error:
                 log.warning("token keys are not rotated: %s", error)
 
 
@@ -91,6 +94,7 @@ async def open_identity(
         passwords=Passwords(pools),
         catalog=Catalog(region, overrides, base_url),
         policy=policy or Enforcer(defaults=identity_rules(), default_rule="admin_required"),
+        pools=pools,
         validity_us=int(validity_s * 1_000_000),
         rotate_s=rotate_s,
     )
