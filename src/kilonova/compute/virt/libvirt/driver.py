@@ -29,6 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = get_logger(__name__)
 _RECONNECT_S = 1.0
+_PRESS_AGAIN_S = 4.0
 _LOOK_S = 0.5
 
 
@@ -191,7 +192,12 @@ class LibvirtDriver:
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
+                    loop = asyncio.get_running_loop()
+                    again = loop.time() + _PRESS_AGAIN_S
                     while await self._virt(is_on, stats=True):
+                        if loop.time() >= again:  # a guest that was still booting did not see the first press
+                            await self._virt(ask)
+                            again = loop.time() + _PRESS_AGAIN_S
                         # Events may be lost with the connection: look now and then as well.
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(stirred.wait(), _LOOK_S)
