@@ -26,7 +26,7 @@ from kilonova.cli.compose.whole_plan import Plan
 from kilonova.config.settings import Settings
 from kilonova.db.open import Databases, one_file, open_databases
 from kilonova.http.app import HttpApp
-from kilonova.http.landing import LandingFace
+from kilonova.http.landing import LandingFace, Service
 from kilonova.identity.face import IdentityFace
 from kilonova.identity.service import Identity, open_identity
 from kilonova.image.face import ImageFace
@@ -42,6 +42,10 @@ from kilonova.watchdog import Watchdog
 
 log = get_logger(__name__)
 POLICY = "policy.yaml"
+SERVICES = (
+    Service("compute", "/compute"), Service("identity", "/identity"), Service("image", "/image"),
+    Service("network", "/network"), Service("block-storage", "/volume"), Service("placement", "/placement"),
+)  # fmt: skip
 
 
 class Cloud:
@@ -100,7 +104,7 @@ class Cloud:
                 "/network": NetworkFace(networks, validator, auth_uri),
                 "/volume": VolumeFace(validator, auth_uri),
                 "/placement": PlacementFace(db, validator),
-                "": LandingFace(),
+                "": LandingFace(SERVICES),
             },
             allowed_hosts=allowed_hosts(settings, plan.host), observe=observe, translate=translate,
         )  # fmt: skip
