@@ -61,6 +61,8 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     auth_uri: str = ""
     """The identity service's URL for 401 answers; empty = beside this face."""
     vnc_enabled: bool = False
+    force_config_drive: bool = False
+    """Every server gets a config drive, asked for or not ([DEFAULT] force_config_drive)."""
 
 
 def _now() -> int:

@@ -112,6 +112,7 @@ def _build(call: Call, wanted: Wanted, count: int, sealed: str | None) -> tuple[
     extra = {"trusted_image_certificates": body["trusted_image_certificates"]} if body.get(
         "trusted_image_certificates"
     ) else {}
+    drive = services.settings.force_config_drive or flag(body, "config_drive")
     servers = []
     for index in range(count):
         uuid = services.new_id()
@@ -125,7 +126,7 @@ def _build(call: Call, wanted: Wanted, count: int, sealed: str | None) -> tuple[
                 availability_zone=None, pinned_zone=where.zone, image_id=wanted.image.id, image=image, flavor=flavor,
                 flavor_id=row.flavor_id, vcpus=row.vcpus, memory_mb=row.memory_mb, root_gb=row.root_gb,
                 ephemeral_gb=row.ephemeral_gb, key_name=wanted.key_name, key_data=wanted.key_data,
-                user_data=body.get("user_data"), config_drive=int(flag(body, "config_drive")),
+                user_data=body.get("user_data"), config_drive=int(drive),
                 metadata=encode(body.get("metadata", {})).decode(),
                 tags=encode(sorted(set(body.get("tags", ())))).decode(),
                 security_groups=encode(wanted.security_groups).decode(), hints=encode(wanted.hints).decode(),

@@ -20,9 +20,11 @@ _REQUESTS = metrics.counter("kilonova_http_requests_total", "HTTP requests answe
 _SECONDS = metrics.histogram("kilonova_http_request_seconds", "Time to answer a request.", ("method",))
 
 
-def api_settings(settings: Settings) -> ApiSettings:
-    """What operators set about the Compute API, from Nova's options."""
+def api_settings(settings: Settings, *, force_config_drive: bool = False) -> ApiSettings:
+    """What operators set about the Compute API, from Nova's options; `force_config_drive` where they said nothing."""
     q = settings.quota
+    if settings.source("default", "force_config_drive") != "default":
+        force_config_drive = settings.default.force_config_drive
     return ApiSettings(
         quotas={
             "instances": q.instances, "cores": q.cores, "ram": q.ram, "metadata_items": q.metadata_items,
@@ -32,6 +34,7 @@ def api_settings(settings: Settings) -> ApiSettings:
         },
         max_limit=settings.api.max_limit, default_zone=settings.default.default_availability_zone,
         schedule_zone=settings.default.default_schedule_zone, password_length=settings.default.password_length,
+        force_config_drive=force_config_drive,
     )  # fmt: skip
 
 

@@ -92,7 +92,7 @@ class Cloud:
         services = ApiServices(
             databases=self.databases, images=images, networks=networks, identity=validator,
             policy=Enforcer.from_files([plan.folder / POLICY, *settings.oslo_policy.policy_dirs]),
-            wake=self.control.wake, settings=api_settings(settings), call_host=call_host,
+            wake=self.control.wake, settings=api_settings(settings, force_config_drive=True), call_host=call_host,
             host_up=self.control.host_up, feed=self.control.feed,
         )  # fmt: skip
         auth_uri = f"{plan.url}/identity"
