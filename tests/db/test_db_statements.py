@@ -13,20 +13,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from db.known_statements import RESERVED_WORDS, SCANS_ON_POSTGRESQL, SCANS_ON_SQLITE
 from db.statements import all_statements, all_tables, filling, may_be_read_whole, tables_in
 from kilonova.db.statement import Statement, in_list, in_values
 
 STATEMENTS = all_statements()
 BY_NAME = pytest.mark.parametrize("name", sorted(STATEMENTS))
-
-
-def by_name(known: set[str]) -> pytest.MarkDecorator:
-    late = pytest.mark.xfail(reason="known", strict=False)
-    names = [(name, name.removeprefix("kilonova.") in known) for name in sorted(STATEMENTS)]
-    return pytest.mark.parametrize("name", [pytest.param(n, marks=late) if is_known else n for n, is_known in names])
-
-
 RESULT_TYPES = {"int8", "int4", "float8", "text", "varchar", "bytea"}
 FORBIDDEN = (" RETURNING ", " ON CONFLICT ", " SKIP LOCKED", " OR IGNORE ", " OR REPLACE ", " ILIKE ", " GLOB ")
 
@@ -53,7 +44,7 @@ def test_no_words_of_one_dialect(name: str) -> None:
         assert "AS BIGINT)" in sql, "cast sums: PostgreSQL's are numeric"
 
 
-@by_name(SCANS_ON_SQLITE)
+@BY_NAME
 def test_sqlite_finds_an_index(name: str, filled: sqlite3.Connection) -> None:
     statement = STATEMENTS[name]
     plan = filled.execute(f"EXPLAIN QUERY PLAN {statement.sql}", dict.fromkeys(statement.names)).fetchall()
@@ -74,7 +65,7 @@ async def server(postgres_server: Any) -> Any:
 
 
 @pytest.mark.postgres
-@by_name(SCANS_ON_POSTGRESQL | RESERVED_WORDS)
+@BY_NAME
 async def test_postgres_takes_it(name: str, server: asyncpg.Connection) -> None:
     """With sequential scans forbidden, one in the plan means that no index would do."""
     statement = STATEMENTS[name]

@@ -9,26 +9,30 @@ from msgspec import Struct
 from kilonova.db.open import Databases
 from kilonova.db.statement import Statement
 
+_ALL = "an audit reads everything"
 _SERVERS = Statement(
     """SELECT uuid, project_id, user_id, vm_state, task_state, power_state, host, operation_id, vcpus, memory_mb,
-         addresses FROM servers"""
+         addresses FROM servers""",
+    _ALL,
 )
-_INDEX = Statement("SELECT uuid, project_id, user_id, cell, vcpus, memory_mb, operation_id FROM server_index")
-_HOSTS = Statement("SELECT uuid, host FROM hosts")
-_INVENTORIES = Statement("SELECT provider, resource_class, capacity, used FROM inventories")
-_ALLOCATIONS = Statement("SELECT consumer, provider, resource_class, amount FROM allocations")
-_QUOTAS = Statement("SELECT project_id, user_id, resource, used FROM quota_usages")
+_INDEX = Statement("SELECT uuid, project_id, user_id, cell, vcpus, memory_mb, operation_id FROM server_index", _ALL)
+_HOSTS = Statement("SELECT uuid, host FROM hosts", _ALL)
+_INVENTORIES = Statement("SELECT provider, resource_class, capacity, used FROM inventories", _ALL)
+_ALLOCATIONS = Statement("SELECT consumer, provider, resource_class, amount FROM allocations", _ALL)
+_QUOTAS = Statement("SELECT project_id, user_id, resource, used FROM quota_usages", _ALL)
 _OPERATIONS = Statement(
-    "SELECT id, story, state, target, superseded, wake_at FROM operations WHERE ended_at IS NULL"
+    "SELECT id, story, state, target, superseded, wake_at FROM operations WHERE ended_at IS NULL", _ALL
 )
-_DEBTS = Statement("SELECT id, operation_id, holder, kind, resource FROM debts WHERE state = 'open'")
+_DEBTS = Statement("SELECT id, operation_id, holder, kind, resource FROM debts WHERE state = 'open'", _ALL)
 _INTENTS = Statement(
     """SELECT s.operation_id, s.name, s.item, o.state FROM steps s JOIN operations o ON o.id = s.operation_id
-       WHERE s.state = 'intent' AND o.ended_at IS NOT NULL AND o.state <> 'superseded'"""
+       WHERE s.state = 'intent' AND o.ended_at IS NOT NULL AND o.state <> 'superseded'""",
+    _ALL,
 )
 _ACTIONS = Statement(
     """SELECT a.id, a.server, a.action FROM instance_actions a JOIN operations o ON o.id = a.id
-       WHERE a.finished_at IS NULL AND o.ended_at IS NOT NULL AND o.state <> 'superseded'"""
+       WHERE a.finished_at IS NULL AND o.ended_at IS NOT NULL AND o.state <> 'superseded'""",
+    _ALL,
 )
 
 

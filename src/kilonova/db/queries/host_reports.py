@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from kilonova.db.statement import Statement
 
-SERVICE = Statement("SELECT uuid, cell, forced_down FROM services WHERE host = :host AND program = :program")
-SERVICES_OF_PROCESS = Statement("SELECT host, uuid FROM services WHERE program = :program")
 LAST_SERVICE = Statement("SELECT COALESCE(MAX(number), 0) FROM services")
 INSERT_SERVICE = Statement(
     """INSERT INTO services (uuid, number, host, program, cell, disabled, disabled_reason, forced_down, incarnation,
          beat, report_seq, version, generation, created_at, updated_at)
        VALUES (:uuid, :number, :host, :program, :cell, 0, NULL, 0, NULL, 0, 0, :version, 1, :now, :now)"""
-)
-BEATS = Statement(
-    "UPDATE services SET beat = beat + 1, updated_at = :now WHERE uuid = :uuid"
 )
 ON_HOST = Statement(
     """SELECT uuid, vm_state, task_state, power_state, generation, host_number FROM servers WHERE host = :host"""

@@ -14,11 +14,12 @@ PAGE = Statement(f"SELECT {_COLUMNS} {_FROM} WHERE h.number > :marker ORDER BY h
 ALL = Statement(f"SELECT {_COLUMNS} {_FROM} ORDER BY h.number")
 BY_UUID = Statement(f"SELECT {_COLUMNS} {_FROM} WHERE h.uuid = :uuid")
 BY_NUMBER = Statement(f"SELECT {_COLUMNS} {_FROM} WHERE h.number = :number")
-USED = Statement("SELECT provider, resource_class, used FROM inventories WHERE used > 0")
+USED = Statement("SELECT provider, resource_class, used FROM inventories WHERE used > 0", scans="shown of all hosts")
 USED_OF = Statement("SELECT provider, resource_class, used FROM inventories WHERE provider = :provider")
 ON_HOSTS = Statement(
     """SELECT host, COUNT(*), CAST(SUM(CASE WHEN task_state IS NULL THEN 0 ELSE 1 END) AS BIGINT)
-       FROM servers GROUP BY host"""
+       FROM servers GROUP BY host""",
+    scans="how many servers run on each of all hosts",
 )
 SERVERS_ON = Statement("SELECT uuid, name FROM servers WHERE host = :host ORDER BY created_at, uuid")
 

@@ -28,22 +28,22 @@ _UPDATE = Statement(
         WHERE id = :id AND generation = :generation"""
 )
 _DELETE = Statement("DELETE FROM images WHERE id = :id AND generation = :generation")
-UNFINISHED = Statement(f"SELECT {COLUMNS} FROM images WHERE status = 'saving'")
-FILES = Statement("SELECT file FROM images WHERE file IS NOT NULL")
+UNFINISHED = Statement(f"SELECT {COLUMNS} FROM images WHERE status = 'saving'", scans="once, at start")
+FILES = Statement("SELECT file FROM images WHERE file IS NOT NULL", scans="once, at start")
 
 _FACT = Statement("INSERT INTO image_facts (fact, image_id) VALUES (:fact, :image_id)")
 _FORGET = Statement("DELETE FROM image_facts WHERE image_id = :image_id")
 
-_MEMBER_COLUMNS = "image_id, member, status, created_at, updated_at"
-MEMBERS = Statement(f"SELECT {_MEMBER_COLUMNS} FROM image_members WHERE image_id = :id ORDER BY created_at, member")
-MEMBER = Statement(f"SELECT {_MEMBER_COLUMNS} FROM image_members WHERE image_id = :id AND member = :member")
+_MEMBER_COLUMNS = "image_id, member_id, status, created_at, updated_at"
+MEMBERS = Statement(f"SELECT {_MEMBER_COLUMNS} FROM image_members WHERE image_id = :id ORDER BY created_at, member_id")
+MEMBER = Statement(f"SELECT {_MEMBER_COLUMNS} FROM image_members WHERE image_id = :id AND member_id = :member")
 _ADD_MEMBER = Statement(
     f"INSERT INTO image_members ({_MEMBER_COLUMNS}) VALUES (:id, :member, :status, :now, :now)"
 )
 _SET_MEMBER = Statement(
-    "UPDATE image_members SET status = :status, updated_at = :now WHERE image_id = :id AND member = :member"
+    "UPDATE image_members SET status = :status, updated_at = :now WHERE image_id = :id AND member_id = :member"
 )
-_DROP_MEMBER = Statement("DELETE FROM image_members WHERE image_id = :id AND member = :member")
+_DROP_MEMBER = Statement("DELETE FROM image_members WHERE image_id = :id AND member_id = :member")
 _DROP_MEMBERS = Statement("DELETE FROM image_members WHERE image_id = :id")
 
 ORDER = {

@@ -66,7 +66,9 @@ OPEN_DEBTS = Statement(
     """SELECT id, operation_id, step, holder, kind, resource, payload, attempts FROM debts
        WHERE state = 'open' ORDER BY created_at LIMIT :limit"""
 )
-PAY_DEBT = Statement("UPDATE debts SET state = :state, error = :error, updated_at = :now WHERE id = :id AND state = 'open'")
+PAY_DEBT = Statement(
+    "UPDATE debts SET state = :state, error = :error, updated_at = :now WHERE id = :id AND state = 'open'"
+)
 TRY_DEBT = Statement(
     "UPDATE debts SET attempts = attempts + 1, error = :error, updated_at = :now WHERE id = :id AND state = 'open'"
 )
@@ -89,7 +91,8 @@ INSERT_RECEIPT = Statement(
 )
 
 SIGNAL = Statement(
-    "SELECT id, payload FROM signals WHERE subject = :subject AND name = :name AND tag = :tag ORDER BY created_at LIMIT 1"
+    """SELECT id, payload FROM signals WHERE subject = :subject AND name = :name AND tag = :tag
+       ORDER BY created_at LIMIT 1"""
 )
 INSERT_SIGNAL = Statement(
     """INSERT INTO signals (id, subject, name, tag, payload, created_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID, uuid5
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from kilonova.db.database import Tx
 from kilonova.db.queries.records import Records
@@ -72,7 +72,7 @@ class PortRow(Struct):
     vnic_type: str = "normal"
     profile: str = "{}"
     ips: str = "[]"
-    groups: str = "[]"
+    groups: str = field(default="[]", name="group_ids")  # the column's name: `groups` is a word of SQL
     tags: str = "[]"
     made: int = 0
     revision: int = 1

@@ -1,7 +1,7 @@
 """Structs whose fields are the columns of a table: read, insert, change under a counter, delete, list.
 
-For rooms with many plain records. The struct says all: its fields are the columns in any order, the first is the
-key, `revision` is the counter that every change raises.
+For rooms with many plain records. The struct says all: its fields (by their encoded names) are the columns in any
+order, the first is the key, `revision` is the counter that every change raises.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Records(Generic[T]):
     def __init__(self, table: str, kind: type[T], order: Mapping[str, str] | None = None) -> None:
         """`order`: sortable names -> SQL expressions that are never NULL."""
         self.table, self._kind = table, kind
-        self.names = tuple(each.name for each in fields(kind))
+        self._attributes = tuple((each.encode_name, each.name) for each in fields(kind))
+        self.names = tuple(column for column, _ in self._attributes)
         self.columns = ", ".join(self.names)
         self.order = dict(order or {})
         key = self.names[0]
@@ -72,4 +73,4 @@ class Records(Generic[T]):
         return Listing(self.columns, self.table, self.order, self.names[0])
 
     def _params(self, record: T) -> dict[str, Value]:
-        return {name: getattr(record, name) for name in self.names}
+        return {column: getattr(record, name) for column, name in self._attributes}

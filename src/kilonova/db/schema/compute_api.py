@@ -74,6 +74,7 @@ server_index = Table(
     bigint("generation"),
     time("created_at"),
     Index("server_index_unplaced", "cell", "project_id"),
+    Index("server_index_project", "project_id", "user_id"),
 )  # fmt: skip
 
 idempotency = Table(
@@ -107,6 +108,7 @@ services = Table(
     time("created_at"),
     time("updated_at"),
     Index("services_host", "host", "program", unique=True),
+    Index("services_number", "number"),
 )  # fmt: skip
 
 hosts = Table(
@@ -131,6 +133,7 @@ hosts = Table(
     time("created_at"),
     time("updated_at"),
     Index("hosts_host", "host"),
+    Index("hosts_number", "number"),
 )  # fmt: skip
 
 aggregates = Table(

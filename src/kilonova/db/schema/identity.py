@@ -27,4 +27,5 @@ identity_records = Table(
     json("body"),  # passwords hashed, EC2 secrets sealed
     time("changed_at"),
     Index("identity_records_version", "version"),
+    Index("identity_records_changed", "deleted", "changed_at"),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from kilonova.db.schema.types import bigint, json, text, time, uuid
 images = Table(
     "images", global_tables,
     uuid("id", primary_key=True),
-    text("owner"),  # project id
+    text("owner", 191),  # project id
     text("name", nullable=True),
     text("status", 16),  # queued saving uploading active deactivated
     text("visibility", 16),  # public private shared community
@@ -49,9 +49,9 @@ image_facts = Table(
 image_members = Table(
     "image_members", global_tables,
     uuid("image_id", primary_key=True),
-    text("member", 191, primary_key=True),
+    text("member_id", 191, primary_key=True),
     text("status", 10),  # pending accepted rejected
     time("created_at"),
     time("updated_at"),
-    Index("image_members_member", "member", "status"),
+    Index("image_members_member", "member_id", "status"),
 )  # fmt: skip

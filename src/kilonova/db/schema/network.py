@@ -69,13 +69,13 @@ ports = Table(
     bigint("admin_state_up"),
     text("status", 16),  # DOWN ACTIVE
     text("mac", 32),
-    text("device_id"),
+    text("device_id", 191),
     text("device_owner"),
     text("host"),  # bound to; "" unbound
     text("vnic_type", 32),
     json("profile"),
     json("ips"),  # [{subnet_id, ip_address}]; copy of port_addresses
-    json("groups"),  # security group ids; copy of port_groups
+    json("group_ids"),  # security group ids; copy of port_groups
     json("tags"),
     bigint("made"),  # 1: by the compute service, which also deletes it
     bigint("revision"),
@@ -136,6 +136,7 @@ security_group_rules = Table(
     time("updated_at"),
     Index("security_group_rules_once", "group_id", "digest", unique=True),
     Index("security_group_rules_project", "project_id", "id"),
+    Index("security_group_rules_remote", "remote_group_id"),
 )  # fmt: skip
 
 # SHA-256 of a tag: what lists filter by.
