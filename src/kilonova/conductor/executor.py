@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from kilonova import metrics
 from kilonova.conductor import boundary as commit
 from kilonova.conductor.boundary import Boundary, WriteRefused, commit_boundary
 from kilonova.conductor.errors import Lost, Refused, ReplayMismatch, StepError, Transient, UnknownEffect
@@ -24,11 +25,15 @@ from kilonova.db.database import Database
 from kilonova.db.errors import DatabaseError
 from kilonova.db.queries import journal as sql
 from kilonova.db.queries import server_state
-from kilonova.log import get_logger
+from kilonova.log import bound, get_logger
 from kilonova.model.command import Fence
 
 log = get_logger(__name__)
 
+_ENDED = metrics.counter("kilonova_operations_total", "Operations that ended.", ("story", "state"))
+_SECONDS = metrics.histogram(
+    "kilonova_operation_seconds", "Time from an operation's request to its end.", ("story",)
+)
 _BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 _UNDO_BUDGET_S = 20.0
 
@@ -115,7 +120,8 @@ class Executor:
         try:
             run = await self._load(operation_id)
             if run is not None:
-                await self._drive(run)
+                with bound(operation_id=operation_id, request_id=run.row.request_id, instance=run.row.target):
+                    await self._drive(run)
         except Lost:
             log.debug("operation %s is no longer ours", operation_id)
         except ReplayMismatch as error:
@@ -210,6 +216,8 @@ class Executor:
             return b
 
     def _end(self, run: Run) -> None:
+        _ENDED.labels(run.row.story, run.state).inc()
+        _SECONDS.labels(run.row.story).observe((self._now() - run.row.created_at) / 1e6)
         if self._on_end is not None:
             self._on_end(run)
         if run.row.target is not None:

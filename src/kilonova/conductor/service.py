@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import msgspec
 
+from kilonova import metrics
 from kilonova.bus.api import Accepted, Bus, BusError, RemoteError, Sender
 from kilonova.conductor import operations as _stories  # noqa: F401  # registers every story
 from kilonova.conductor.database_port import DatabasePort
@@ -41,6 +42,8 @@ log = get_logger(__name__)
 
 OPERATION_TOPIC = "operation"
 """Wakes: an operation's id."""
+LOOKS = frozenset({Method.CONSOLE})
+"""What the API may ask of a host: it changes nothing there."""
 _POLL_S = 1.0
 _DEBT_S = 5.0
 _FORGET_S = 2.0
@@ -49,6 +52,14 @@ _encode = msgspec.json.Encoder().encode
 
 def _now_us() -> int:
     return time.time_ns() // 1000
+
+
+class Look(msgspec.Struct, frozen=True):
+    """An ask `host.look`: one of `LOOKS` with its arguments; the answer is the method's output."""
+
+    host: str
+    method: str
+    args: msgspec.Raw
 
 
 class Conductor:
@@ -122,6 +133,10 @@ class Conductor:
         self.bus.on_wake(OPERATION_TOPIC, self.poke)
         self.bus.on_report(self.reports.take)
         self.bus.answer("server.config_drive", self._config_drive)
+        self.bus.answer("host.look", self._look_for, roles=("api",))
+        metrics.gauge("kilonova_debts_open", "Debts that wait to be paid.").follow(self._count_debts)
+        metrics.gauge("kilonova_operations_active", "Operations at work here.").follow(self._count_open)
+        metrics.gauge("kilonova_operations_stuck", "Operations stopped by a replay mismatch.").follow(self._count_stuck)
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._every(_POLL_S, self._poll), name="conductor poll"),
@@ -154,6 +169,15 @@ class Conductor:
             for operation_id in await owner.beat():
                 executor.poke(operation_id)
             await executor.poll()
+
+    def _count_debts(self) -> float:
+        return float(sum(reconciler.open for reconciler in self.reconcilers))
+
+    def _count_open(self) -> float:
+        return float(sum(len(executor.active) for executor in self.executors))
+
+    def _count_stuck(self) -> float:
+        return float(sum(len(executor.stuck) for executor in self.executors))
 
     async def _pay(self) -> None:
         for reconciler in self.reconcilers:
@@ -192,6 +216,17 @@ class Conductor:
         if not result.ok:
             raise ConnectionError(f"host {host}: {result.message}")
         return bytes(result.output)
+
+    # what the API asks
+
+    async def _look_for(self, sender: Sender, payload: bytes) -> bytes:
+        asked = msgspec.json.decode(payload, type=Look)
+        if asked.method not in LOOKS:
+            raise RemoteError("forbidden", f"{asked.method} is not a look")
+        try:
+            return await self.look(asked.host, asked.method, bytes(asked.args))
+        except ConnectionError as error:
+            raise RemoteError("unreachable", str(error)) from None
 
     # what hosts ask
 
