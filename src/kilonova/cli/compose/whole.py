@@ -101,7 +101,7 @@ class Cloud:
                 "/identity": IdentityFace(self.identity),
                 "/compute": ComputeFace(services),
                 "/image": ImageFace(images, validator, auth_uri),
-                "/network": NetworkFace(networks, validator, auth_uri),
+                "/network": NetworkFace(networks, validator, auth_uri=auth_uri),
                 "/volume": VolumeFace(validator, auth_uri),
                 "/placement": PlacementFace(db, validator),
                 "": LandingFace(SERVICES),
