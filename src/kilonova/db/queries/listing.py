@@ -25,7 +25,7 @@ class Listing:
     """
 
     def __init__(self, columns: str, table: str, order: Mapping[str, str], unique: str = "id") -> None:
-        self._columns, self._table, self._order, self._unique = columns, table, order, unique
+        self._columns, self.table, self._order, self._unique = columns, table, order, unique
         self._where: list[str] = []
         self._sort: list[tuple[str, bool]] = []
         self.params: dict[str, Value] = {}
@@ -56,7 +56,7 @@ class Listing:
     def place(self, marker: str) -> tuple[Statement, dict[str, Value]]:
         """The statement that reads a marker's sort values, for `after`; no row: there is no such marker."""
         names = ", ".join(expression for expression, _ in self._sort)
-        sql = f"SELECT {names} FROM {self._table} WHERE {self._unique} = :marker"
+        sql = f"SELECT {names} FROM {self.table} WHERE {self._unique} = :marker"
         return _statement(sql), {"marker": marker}
 
     def after(self, values: Sequence[Value], reverse: bool = False) -> None:
@@ -71,7 +71,7 @@ class Listing:
 
     def statement(self, limit: int | None = None, reverse: bool = False) -> Statement:
         """The query; `reverse` reads backwards (turn the rows round)."""
-        sql = f"SELECT {self._columns} FROM {self._table}"
+        sql = f"SELECT {self._columns} FROM {self.table}"
         if self._where:
             sql += " WHERE " + " AND ".join(self._where)
         if self._sort:
