@@ -66,7 +66,7 @@ async def test_a_tree_of_projects(cloud: Cloud, admin: str) -> None:
     low = await cloud.make(admin, "/v3/projects", "project", name="low", parent_id=top["id"])
     assert low["domain_id"] == "default" and top["parent_id"] == "default"
     shown = (await cloud.ask("GET", f"/v3/projects/{low['id']}?parents_as_ids", admin)).json()["project"]
-    assert shown["parents"] == {top["id"]: None}
+    assert shown["parents"] == {top["id"]: {"default": None}}
     shown = (await cloud.ask("GET", f"/v3/projects/{top['id']}?subtree_as_list", admin)).json()["project"]
     assert [each["project"]["id"] for each in shown["subtree"]] == [low["id"]]
     assert (await cloud.ask("DELETE", f"/v3/projects/{top['id']}", admin)).status_code == 403

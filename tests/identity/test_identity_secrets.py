@@ -39,7 +39,7 @@ async def test_an_application_credential_logs_in_to_its_project_with_its_roles(c
     by_name = {"methods": ["application_credential"], "application_credential": named}
     assert (await cloud.log_in(by_name)).status_code == 201
     assert (await cloud.log_in(by_appcred({**made, "secret": "wrong"}))).status_code == 401
-    assert (await cloud.log_in(by_appcred(made), DEMO)).status_code == 403
+    assert (await cloud.log_in(by_appcred(made), DEMO)).status_code == 401
 
 
 async def test_a_chosen_secret(cloud: Cloud) -> None:
@@ -64,10 +64,8 @@ async def test_an_application_credential_cannot_grow(cloud: Cloud) -> None:
     project = (await cloud.identity.validator.validate(token)).project_id
     ec2 = {"tenant_id": project}
     assert (await cloud.ask("POST", f"/v3/users/{me}/credentials/OS-EC2", token, json=ec2)).status_code == 403
-    for scope in ("unscoped", SYSTEM, {"domain": {"id": "default"}}):
-        assert (await cloud.log_in(by_token(token), scope)).status_code in (401, 403)
-    again = await cloud.log_in(by_token(token), {"project": {"id": project}})
-    assert again.status_code == 201 and again.json()["token"]["application_credential"]["id"] == made["id"]
+    for scope in (None, "unscoped", SYSTEM, {"project": {"id": project}}):
+        assert (await cloud.log_in(by_token(token), scope)).status_code == 403
     rules = {"application_credential": {"name": "z", "access_rules": [{"path": "/", "method": "GET", "service": "x"}]}}
     assert (await cloud.ask("POST", path, demo, json=rules)).status_code == 501
 

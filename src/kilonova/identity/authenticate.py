@@ -42,7 +42,9 @@ async def authenticate(identity: Identity, body: Any, address: str) -> Verdict:
     state = await identity.directory.fresh()
     wished = auth.get("scope")
     if proof.appcred is not None:
-        scope = _of_appcred(state, proof, wished)
+        if wished is not None:
+            raise Unauthorized("Application credentials cannot request a scope.")
+        scope = Scope("project", proof.appcred.project_id)
     elif wished is None:
         scope = default_scope(state, proof.user)
     else:
@@ -95,8 +97,9 @@ async def _password(identity: Identity, body: dict[str, Any], address: str) -> P
 async def _token(identity: Identity, body: dict[str, Any], address: str) -> Proof:
     verdict = await identity.validator.judge(text(body, "id", most=4096))
     old = verdict.token
-    methods = tuple(dict.fromkeys(("token", *old.methods)))
-    return Proof(verdict.user, methods, old.expires_at, old.audit_ids[-1], verdict.appcred)
+    if verdict.appcred is not None:
+        raise Forbidden("A token of an application credential cannot be used to make another.")
+    return Proof(verdict.user, tuple(dict.fromkeys(("token", *old.methods))), old.expires_at, old.audit_ids[-1])
 
 
 async def _appcred(identity: Identity, body: dict[str, Any], address: str) -> Proof:
@@ -178,10 +181,3 @@ def _scope(state: State, wished: Any) -> Scope:
         raise Unauthorized(REFUSAL)
     return Scope("project", project.id)
 
-
-def _of_appcred(state: State, proof: Proof, wished: Any) -> Scope:
-    assert proof.appcred is not None
-    own = Scope("project", proof.appcred.project_id)
-    if wished is not None and ("token" not in proof.methods or _scope(state, wished) != own):
-        raise Forbidden("Application credentials cannot request a scope.")
-    return own

@@ -22,6 +22,7 @@ _ELSEWHERE = (
     "OS-ENDPOINT-POLICY", "OS-SIMPLE-CERT", "OS-PKI", "policies", "ec2tokens", "s3tokens", "auth/OS-FEDERATION",
     "access_rules",
 )  # fmt: skip
+_VARY = "X-Auth-Token"
 _UPDATED = "2020-04-07T00:00:00Z"
 
 
@@ -41,7 +42,9 @@ class IdentityFace:
     async def handle(self, request: Request, path: str) -> Response:
         if not path.strip("/"):
             request.route = "/"
-            return json_response({"versions": {"values": [self._version(request)]}}, 300)
+            version = self._version(request)
+            location = {"location": version["links"][0]["href"], "vary": _VARY}
+            return json_response({"versions": {"values": [version]}}, 300, location)
         if path.strip("/") == "v3" and request.method in ("GET", "HEAD"):
             request.route = "/v3"
             return json_response({"version": self._version(request)})
@@ -61,7 +64,7 @@ class IdentityFace:
             bearer = await self._authenticate(request)
         handler: Handler = route.data
         response = await handler(Call(self.identity, request, bearer))
-        response.headers.setdefault("vary", "X-Auth-Token")
+        response.headers.setdefault("vary", _VARY)
         return response
 
     async def _authenticate(self, request: Request) -> Token:
@@ -85,7 +88,7 @@ class IdentityFace:
     def fault(self, request: Request, error: HttpError) -> Response:
         if isinstance(error, MethodNotAllowed):
             error.headers.setdefault("allow", "GET")
-        headers = dict(error.headers)
+        headers = {"vary": _VARY, **error.headers}
         if error.status == 401:
             base = self.identity.catalog.base_url or request.host_url
             headers.setdefault("www-authenticate", f'Keystone uri="{base}{request.mount}"')

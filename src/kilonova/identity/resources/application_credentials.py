@@ -13,6 +13,7 @@ from kilonova.identity.records import ApplicationCredential, Project, Role, new_
 from kilonova.identity.resources import body
 from kilonova.identity.resources.call import Call, route
 from kilonova.identity.resources.listing import collection
+from kilonova.identity.resources.roles import brief
 from kilonova.identity.resources.users import existing as existing_user
 from kilonova.identity.resources.users import target
 from kilonova.identity.state import State
@@ -24,7 +25,7 @@ def shown(call: Call, each: ApplicationCredential) -> dict[str, Any]:
     return {
         "id": each.id, "name": each.name, "description": each.description, "project_id": each.project_id,
         "user_id": each.user_id, "unrestricted": each.unrestricted, "system": None,
-        "roles": [{"id": r.id, "name": r.name, "domain_id": r.domain_id} for r in roles if r is not None],
+        "roles": [brief(role) for role in roles if role is not None],
         "expires_at": spelled(each.expires_at).removesuffix("Z") if each.expires_at is not None else None,
         "links": {"self": f"{call.base}/users/{each.user_id}/application_credentials/{each.id}"},
     }  # fmt: skip

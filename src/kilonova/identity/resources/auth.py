@@ -69,7 +69,7 @@ async def catalog(call: Call) -> Response:
     entries = call.identity.catalog.entries(
         call.state, call.request.host_url, call.creds.project_id, call.creds.user_id
     )
-    return collection(call, "catalog", entries)
+    return json_response({"catalog": entries, "links": {"self": f"{call.base}/auth/catalog"}})
 
 
 async def projects(call: Call) -> Response:
@@ -91,7 +91,7 @@ async def domains(call: Call) -> Response:
 
 async def system(call: Call) -> Response:
     own = [{"all": True}] if call.state.roles(call.creds.user_id, SYSTEM) else []
-    return collection(call, "system", own)
+    return json_response({"system": own, "links": {"self": f"{call.base}/auth/system"}})
 
 
 def routes() -> list[Route]:

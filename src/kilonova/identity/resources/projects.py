@@ -57,14 +57,24 @@ def _target(state: State, id_: str) -> dict[str, str | None]:
 
 async def listing(call: Call) -> Response:
     if truthy(call.request.query_one("is_domain")):
-        call.authorize("list_projects")
-        return collection(call, "projects", [])
+        only = call.only_domain("list_projects")
+        found = [_as_project(call, each) for each in call.state.values(Domain) if only in (None, each.id)]
+        return collection(call, "projects", found, _FIELDS)
     only = call.only_domain("list_projects")
     rows = [
         shown(call, each) for each in call.state.values(Project)
         if only in (None, each.domain_id) and _tagged(call, each.tags)
     ]  # fmt: skip
     return collection(call, "projects", rows, _FIELDS)
+
+
+def _as_project(call: Call, domain: Domain) -> dict[str, Any]:
+    """A domain in the form of a project, which it also is to Keystone's clients."""
+    return {
+        "id": domain.id, "name": domain.name, "domain_id": None, "parent_id": None, "is_domain": True,
+        "description": domain.description, "enabled": domain.enabled, "tags": list(domain.tags), "options": {},
+        "links": {"self": f"{call.base}/projects/{domain.id}"},
+    }  # fmt: skip
 
 
 def _tagged(call: Call, tags: tuple[str, ...]) -> bool:
@@ -92,7 +102,7 @@ async def show(call: Call) -> Response:
     if "parents_as_list" in flags:
         answer["parents"] = _listed(call, above)
     elif "parents_as_ids" in flags:
-        chain: dict[str, Any] | None = None
+        chain: dict[str, Any] | None = {project.domain_id: None}
         for each in reversed(above):
             chain = {each.id: chain}
         answer["parents"] = chain
@@ -224,7 +234,7 @@ async def tags_get(call: Call) -> Response:
 
 
 def _tags_answer(call: Call, project: Project) -> Response:
-    links = {"next": None, "self": f"{call.base}/projects/{project.id}/tags", "previous": None}
+    links = {"self": f"{call.base}/projects/{project.id}/tags"}
     return json_response({"tags": list(project.tags), "links": links})
 
 
@@ -263,7 +273,7 @@ async def tag_get(call: Call) -> Response:
 
 async def tag_put(call: Call) -> Response:
     tag = call.param("tag")
-    await _retag(call, lambda old: [*old, tag])
+    await _retag(call, lambda old: [*old, tag])  # no Location: a tag may hold what a header may not
     return empty(201)
 
 

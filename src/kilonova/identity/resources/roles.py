@@ -20,10 +20,14 @@ _KNOWN = ("name", "domain_id", "description", "options")
 
 
 def shown(call: Call, role: Role) -> dict[str, Any]:
+    return {**role.extra, **brief(role), "links": {"self": f"{call.base}/roles/{role.id}"}}
+
+
+def brief(role: Role) -> dict[str, Any]:
+    """A role as other things show it."""
     return {
-        **role.extra, "id": role.id, "name": role.name, "domain_id": role.domain_id, "description": role.description,
+        "id": role.id, "name": role.name, "domain_id": role.domain_id, "description": role.description,
         "options": {"immutable": True} if role.immutable else {},
-        "links": {"self": f"{call.base}/roles/{role.id}"},
     }  # fmt: skip
 
 
@@ -124,7 +128,7 @@ async def inferences(call: Call) -> Response:
     state = call.state
     priors = (state.get(Role, id_) for id_ in sorted({each.prior for each in state.values(Implication)}))
     rules = [{"prior_role": _brief(call, each), "implies": _implies(call, each)} for each in priors if each is not None]
-    return json_response({"role_inferences": rules, "links": {"self": f"{call.base}/role_inferences"}})
+    return json_response({"role_inferences": rules})
 
 
 async def implied_list(call: Call) -> Response:

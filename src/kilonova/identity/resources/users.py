@@ -175,7 +175,8 @@ async def groups(call: Call) -> Response:
     call.authorize("list_groups_for_user", **target(call.state, id_))
     existing(call.state, id_)
     found = (call.state.get(Group, each) for each in sorted(call.state.groups_of(id_)))
-    return collection(call, "groups", [group_shown(call, each) for each in found if each is not None], ("name",))
+    rows = [{**group_shown(call, each), "membership_expires_at": None} for each in found if each is not None]
+    return collection(call, "groups", rows, ("name",))
 
 
 def routes() -> list[Route]:
