@@ -14,7 +14,10 @@ from kilonova.config.urls import DatabaseUrl, TransportUrl
 
 
 class Database(Struct, frozen=True, kw_only=True):
-    """[database] (a cell's) and [api_database] (the global one). No connection: SQLite in the directory."""
+    """[database] (the cell's), [api_database] (the global one) and [cell0_database] (servers without a host).
+
+    No connection: SQLite in the directory; cell0 is then where the global one is.
+    """
 
     connection: DatabaseUrl | None = None
     max_pool_size: Positive = 5

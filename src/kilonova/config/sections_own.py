@@ -24,6 +24,11 @@ class Kilonova(Struct, frozen=True, kw_only=True):
     allowed_hosts: Names = ()  # Host headers served besides the address listened on
     max_body_mb: Positive = 64  # JSON bodies; image data is streamed and has no such limit
     cell: str = "cell1"
+    url: str | None = None  # how clients reach the APIs, http://name:port; None: as each one addressed us
+    name: str | None = None  # this process on the queue, as enrolled; None: the service's name and this host's
+    queue_keys: str | None = None  # the folder of enrolled keys; None: queue-keys in the cloud's directory
+    token_keys: str | None = None  # the folder of the identity keys; None: keys in the cloud's directory
+    sim_prefix: str = "sim"  # sim hosts are called sim-0001, ...
 
 
 class Log(Struct, frozen=True, kw_only=True):

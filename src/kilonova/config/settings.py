@@ -73,6 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     consoleauth: Consoleauth = Consoleauth()
     database: Database = Database()
     api_database: Database = Database()
+    cell0_database: Database = Database()
     api: Api = Api()
     conductor: Conductor = Conductor()
     scheduler: Scheduler = Scheduler()

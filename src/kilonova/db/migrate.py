@@ -55,6 +55,33 @@ async def ensure(url: str | os.PathLike[str], kinds: Iterable[Kind]) -> None:
         await _ensure_postgres(location, wanted)
 
 
+async def versions(url: str | os.PathLike[str]) -> dict[str, int]:
+    """The version of each collection of tables at `url`, if any. Raises Unavailable, DatabaseError."""
+    location = locate(url)
+    if location.path is not None:
+        try:
+            return _seen(location.path)
+        except sqlite3.Error as error:
+            raise DatabaseError(f"{location.path}: {error}") from error
+    import asyncpg
+
+    try:
+        con = await asyncpg.connect(location.dsn, timeout=10)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise Unavailable(f"{location}: {error}") from error
+    try:
+        return await _server_versions(con)
+    finally:
+        await con.close()
+
+
+async def behind(url: str | os.PathLike[str], kinds: Iterable[Kind]) -> bool:
+    """Whether `ensure` would have something to do. Raises SchemaTooNew, Unavailable, DatabaseError."""
+    found = await versions(url)
+    missing(found, (), locate(url))
+    return any(found.get(name, 0) < HEAD for name in ("journal", *kinds))
+
+
 def missing(found: Mapping[str, int], wanted: Iterable[str], where: object) -> dict[str, int]:
     """Return the collections to work on and their versions now; SchemaTooNew if any is newer than this code."""
     newest = max(found.values(), default=0)

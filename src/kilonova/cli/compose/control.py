@@ -8,11 +8,11 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from kilonova.bus.api import Bus
+from kilonova.cli.compose.wakes import Wakes
 from kilonova.conductor.service import OPERATION_TOPIC, Conductor
 from kilonova.config.settings import Settings
 from kilonova.db.feed import ChangeFeed
 from kilonova.db.open import Databases
-from kilonova.db.relay import Relay
 from kilonova.log import get_logger
 from kilonova.model.placement import Ratios
 from kilonova.network.port import NetworkPort
@@ -82,14 +82,16 @@ class Control:
             databases.global_, databases.cells, bus, name=name, scheduler=self.scheduler, network=network,
             beat=self.scheduler.beat, ratios=ratios(settings), alone=alone, default_cell=settings.kilonova.cell,
         )  # fmt: skip
-        self._relays = [
-            Relay(db, self.conductor.me, self._moved) for db in databases.all() if db.dialect != "sqlite"
-        ]
+        files = all(database.dialect == "sqlite" for database in databases.all())
+        self._wakes = (
+            None if alone and files else Wakes(bus, databases.all(), self._changed, self.conductor.me)
+        )
         self._background = Background()
 
-    def _moved(self) -> None:
-        self.feed.wake()
-        self.scheduler.poke()
+    def _changed(self, database: str) -> None:
+        self.feed.wake(database)
+        if database == self.databases.global_.name:
+            self.scheduler.poke()
 
     def wake(self, topic: str, subject: str) -> None:
         """What the API tells: in this process without the queue."""
@@ -110,11 +112,13 @@ class Control:
         await self.feed.start()
         self._background.run(self.feed.run(), "change feed")
         self._background.run(self.scheduler.run(), "scheduler")
-        for relay in self._relays:
+        for relay in self._wakes.relays if self._wakes is not None else ():
             self._background.run(relay.run(), "relay")
         await self.conductor.start()
 
     async def stop(self) -> None:
         await self.conductor.stop()
+        if self._wakes is not None:
+            self._wakes.stop()
         await self._background.stop()
         await self.bus.stop()

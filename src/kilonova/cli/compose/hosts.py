@@ -29,10 +29,10 @@ class PortSource:
             raise Transient("image_service", str(error)) from None
 
 
-def sim_names(count: int) -> tuple[str, ...]:
+def sim_names(count: int, prefix: str = "sim") -> tuple[str, ...]:
     """sim-0001 ...: sorted as text and as numbers."""
     width = max(4, len(str(count)))
-    return tuple(f"sim-{n:0{width}d}" for n in range(1, count + 1))
+    return tuple(f"{prefix}-{n:0{width}d}" for n in range(1, count + 1))
 
 
 def drivers(kind: str, folder: Path, names: tuple[str, ...], options: dict[str, Any]) -> dict[str, Driver]:

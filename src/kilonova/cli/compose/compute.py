@@ -1,0 +1,147 @@
+"""A compute process: the hosts of this machine, without any database of the cloud.
+
+It knows the queue, its own folder, and where images are fetched with the service's account.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from kilonova.cli.compose.connect import folder_of, open_queue, where
+from kilonova.cli.compose.hosts import Hosts, sim_names
+from kilonova.cli.errors import CliError
+from kilonova.compute.imagesource import GlanceSource
+from kilonova.compute.virt.driver import Refused, Transient
+from kilonova.config.sections_neighbours import Session
+from kilonova.config.settings import Settings
+from kilonova.identity.session import KeystoneRefused, KeystoneSession, KeystoneUnavailable
+from kilonova.log import get_logger
+
+log = get_logger(__name__)
+
+
+def refuse_databases(settings: Settings) -> None:
+    """A host has no database of the cloud, and must not hold the way into one. Raises CliError."""
+    for section in ("database", "api_database", "cell0_database"):
+        if getattr(settings, section).connection is not None:
+            place = where(settings, section, "connection")
+            raise CliError(f"{place}: a compute process takes no database; give it a file without this setting")
+
+
+def account(settings: Settings) -> Session | None:
+    """The account that fetches images: the first of [glance], [service_user], [keystone_authtoken] that logs in."""
+    for section in (settings.glance, settings.service_user, settings.keystone_authtoken):
+        if section.auth_url:
+            return section
+    return None
+
+
+class RemoteImages:
+    """`ImageSource` over HTTP: the endpoint is configured, or found in the catalog when it is first needed."""
+
+    def __init__(self, session: KeystoneSession, endpoint: str | None) -> None:
+        self._session, self._endpoint = session, endpoint
+
+    async def open(self, image_id: str) -> AsyncIterator[bytes]:
+        try:
+            endpoint = self._endpoint or await self._session.endpoint("image")
+        except LookupError as error:
+            raise Transient("image_service", str(error)) from None
+        except (KeystoneUnavailable, KeystoneRefused) as error:
+            raise Transient("image_service", f"no token for the image service: {error}") from None
+        async for piece in GlanceSource(endpoint, self._token).open(image_id):
+            yield piece
+
+    async def _token(self, fresh: bool) -> str:
+        try:
+            token = await self._session.service_token()
+            if fresh:
+                self._session.forget(token)
+                token = await self._session.service_token()
+        except (KeystoneUnavailable, KeystoneRefused) as error:
+            raise Transient("image_service", f"no token for the image service: {error}") from None
+        return token
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+class NoImages:
+    """Where no account is configured: everything but fetching works."""
+
+    def open(self, image_id: str) -> AsyncIterator[bytes]:
+        raise Refused("image_gone", "this host has no account to fetch images with: set [service_user]")
+
+
+class ComputeProcess:
+    """`kilonova compute`."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        refuse_databases(settings)
+        self.settings, self.name = settings, name
+        kind = settings.kilonova.driver
+        if kind == "auto":
+            kind = "libvirt"
+        self.kind = kind
+        names = sim_names(settings.kilonova.sim_hosts, settings.kilonova.sim_prefix) if kind == "sim" else (name,)
+        self._images = _images(settings)
+        bus = open_queue(settings, name, "host", names)
+        folder = folder_of(settings)
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.hosts = Hosts(
+            bus, name, kind, folder, names, None, _driver_options(settings, kind, folder), source=self._images
+        )
+        self.names = names
+
+    async def start(self) -> str:
+        delay = 1.0
+        while True:
+            try:
+                await self.hosts.start()
+                break
+            except (OSError, Transient) as error:
+                log.warning("the hypervisor cannot be used yet: %s", error)
+                await asyncio.sleep(delay)
+                delay = min(30.0, delay * 2)
+        return f"{self.name} is {len(self.names)} {self.kind} host(s), {self.names[0]} first"
+
+    async def ended(self) -> None:
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        await self.hosts.stop()
+        if isinstance(self._images, RemoteImages):
+            await self._images.close()
+
+
+def _images(settings: Settings) -> RemoteImages | NoImages:
+    found = account(settings)
+    if found is None:
+        return NoImages()
+    glance = settings.glance
+    endpoint = glance.api_servers[0] if glance.api_servers else glance.endpoint_override
+    return RemoteImages(KeystoneSession(found), endpoint)
+
+
+def _driver_options(settings: Settings, kind: str, folder: Path) -> dict[str, Any]:
+    if kind != "libvirt":
+        return {}
+    options: dict[str, Any] = {}
+    if settings.libvirt.connection_uri:
+        options["uri"] = settings.libvirt.connection_uri
+    options["virt_type"] = _virt_type(settings, folder)
+    return options
+
+
+def _virt_type(settings: Settings, folder: Path) -> str:
+    """As configured, as seen before on this boot of the host, else plain emulation: a guest decides nothing here."""
+    wanted = settings.libvirt.virt_type
+    if wanted != "auto":
+        return wanted
+    from kilonova.compute.virt.libvirt import probe
+
+    kept = probe.read(folder)
+    return kept.virt_type if kept is not None else "qemu"

@@ -1,0 +1,70 @@
+"""A conductor process: it carries operations out, and holds a scheduler of its own.
+
+Whoever is taken for dead by the others (its beats did not come through for 3 s) has lost its operations for good; it
+begins anew as another incarnation, in the same process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from kilonova.cli.compose.connect import open_queue
+from kilonova.cli.compose.control import Background, Control
+from kilonova.cli.compose.stores import open_all
+from kilonova.config.settings import Settings
+from kilonova.db.changes import keep_trimmed
+from kilonova.db.open import Databases
+from kilonova.log import get_logger
+from kilonova.network.service import EmbeddedNetwork
+from kilonova.watchdog import Watchdog
+
+log = get_logger(__name__)
+_LOOK_S = 0.5
+
+
+class ConductorProcess:
+    """`kilonova conductor`."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.settings, self.name = settings, name
+        self._bus = open_queue(settings, name, "conductor")
+        self.databases: Databases | None = None
+        self.control: Control | None = None
+        self._background = Background()
+        self._watchdog = Watchdog(settings.watchdog.threshold_ms / 1000)
+        self._watching = False
+
+    async def start(self) -> str:
+        self.databases = await open_all(self.settings)
+        self.control = self._make(self.databases)
+        await self.control.start()
+        self._background.run(keep_trimmed(self.databases.all()), "trimming of changes")
+        if self.settings.watchdog.enabled:
+            await self._watchdog.__aenter__()
+            self._watching = True
+        names = ", ".join(database.name for database in self.databases.all())
+        return f"{self.name} works on {names}"
+
+    def _make(self, databases: Databases) -> Control:
+        networks = EmbeddedNetwork(databases.global_)
+        return Control(databases, self._bus, networks, self.settings, name=self.name, alone=False)
+
+    async def ended(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            assert self.control is not None and self.databases is not None
+            if any(owner.ended for owner in self.control.conductor.owners):
+                log.error("%s was taken for dead; it begins anew", self.name)
+                await self.control.stop()
+                self._bus = open_queue(self.settings, self.name, "conductor")
+                self.control = self._make(self.databases)
+                await self.control.start()
+
+    async def stop(self) -> None:
+        await self._background.stop()
+        if self.control is not None:
+            await self.control.stop()
+        if self._watching:
+            await self._watchdog.__aexit__(None, None, None)
+        if self.databases is not None:
+            await self.databases.close()
