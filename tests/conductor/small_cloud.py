@@ -74,6 +74,9 @@ class ModelNetwork:
     async def names(self, *args: object) -> dict[str, str]:
         return {NETWORK.network_id: "private"}
 
+    async def held(self, after: str = "") -> list[tuple[str, str]]:
+        return [(p, s) for p, s in sorted(self.ports.items()) if p > after]
+
     async def ensure_ports(self, request: PortRequest) -> tuple[Address, ...]:
         self.calls += 1
         if self.away:

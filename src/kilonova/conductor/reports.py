@@ -17,7 +17,7 @@ from kilonova.bus.api import RemoteError, Sender
 from kilonova.conductor.host_port import HostPort
 from kilonova.db.database import Database, Tx
 from kilonova.db.queries import host_reports as sql
-from kilonova.db.queries import server_state
+from kilonova.db.queries import server_state, services
 from kilonova.db.queries.operations import open_operation
 from kilonova.log import get_logger
 from kilonova.model.command import HostBeats, HostReport
@@ -124,23 +124,10 @@ def host_uuid(host: str) -> str:
 
 async def _record(tx: Tx, args: tuple[list[HostRecord], Ratios, int]) -> None:
     records, ratios, now = args
-    recorded = await record_hosts(tx, records, ratios)
-    if not recorded.new:
-        return
-    new = set(recorded.new)
-    row = await tx.fetch_one(sql.LAST_SERVICE, {})
-    number = row[0] if row else 0
-    for record in records:
-        if record.uuid in new:
-            number += 1
-            service = str(uuid5(NAMESPACE_URL, f"kilonova:service:{record.host}"))
-            await tx.insert_if_absent(
-                sql.INSERT_SERVICE,
-                {
-                    "uuid": service, "number": number, "host": record.host, "program": "nova-compute",
-                    "cell": record.cell, "version": 1, "now": now,
-                },
-            )  # fmt: skip
+    await record_hosts(tx, records, ratios)
+    cells = {record.host: record.cell for record in records}
+    for host in await services.without(tx, sorted(cells), "nova-compute"):
+        await services.enter(tx, host, "nova-compute", cells[host], now)
 
 
 def _said_before(before: HostReport | None, uuid: str, fact: GuestFact | None) -> bool:

@@ -172,8 +172,8 @@ class Run:
     def _finish(self, value: Any) -> None:
         unasked = [k for k in self.known if k not in self._used]
         if unasked:
-            self.failed = ReplayMismatch(f"the story ended without asking for the recorded steps {unasked}")
-        elif not isinstance(value, Done):
+            raise ReplayMismatch(f"the story ended without asking for the recorded steps {unasked}")
+        if not isinstance(value, Done):
             self.failed = TypeError(f"story {self.story.name} returned {value!r} instead of done(...)")
         else:
             self.ended = value

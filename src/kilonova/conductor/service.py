@@ -21,6 +21,7 @@ from kilonova.conductor.database_port import DatabasePort
 from kilonova.conductor.debts import Reconciler
 from kilonova.conductor.executor import Executor
 from kilonova.conductor.host_port import HostPort
+from kilonova.conductor.housekeeping import Housekeeping
 from kilonova.conductor.network_port import NetworkSteps
 from kilonova.conductor.ownership import Ownership
 from kilonova.conductor.ports import Ports
@@ -47,6 +48,8 @@ LOOKS = frozenset({Method.CONSOLE})
 _POLL_S = 1.0
 _DEBT_S = 5.0
 _FORGET_S = 2.0
+_RETIRE_S = 600.0
+_SWEEP_S = 60.0
 _encode = msgspec.json.Encoder().encode
 
 
@@ -110,6 +113,7 @@ class Conductor:
         self.reports = Reports(
             global_, self._cell_of, self.hosts, ratios=ratios or Ratios(), beat=beat, wake=self.wake, now_us=now_us
         )
+        self.housekeeping = Housekeeping(global_, list(dict.fromkeys(named.values())), network, now_us)
         self._forget: dict[str, dict[str, set[str]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -142,6 +146,8 @@ class Conductor:
             loop.create_task(self._every(_POLL_S, self._poll), name="conductor poll"),
             loop.create_task(self._every(_DEBT_S, self._pay), name="conductor debts"),
             loop.create_task(self._every(_FORGET_S, self._send_forget), name="conductor forget"),
+            loop.create_task(self._every(_RETIRE_S, self.housekeeping.retire), name="conductor retention"),
+            loop.create_task(self._every(_SWEEP_S, self.housekeeping.sweep), name="conductor sweep"),
         ]
 
     async def stop(self) -> None:

@@ -76,5 +76,11 @@ class NetworkPort(Protocol):
     async def ensure_no_ports(self, server: str, keep: tuple[str, ...] = ()) -> None:
         """Delete the ports made for `server`, unbind those the user brought; "not there" is success."""
 
+    async def held(self, after: str = "") -> list[tuple[str, str]]:
+        """The next (port, server) pairs of ports made for servers, by port id after `after`; empty at the end.
+
+        For the sweep that finds what a late answer left behind. Raises NetworkUnavailable.
+        """
+
     async def names(self, creds: Credentials, network_ids: tuple[str, ...]) -> dict[str, str]:
         """Network id -> name, for those visible."""

@@ -132,4 +132,5 @@ receipts = Table(
     text("step", 191, primary_key=True),
     json("output"),
     time("created_at"),
+    Index("receipts_age", "created_at"),
 )  # fmt: skip
