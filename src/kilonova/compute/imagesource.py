@@ -6,7 +6,7 @@ HTTP by `GlanceSource`. Both only stream; checking and keeping is the image cach
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Protocol
 
@@ -60,7 +60,7 @@ class GlanceSource:
             raise Transient("image_service", f"image {image_id}: {type(error).__name__}: {error}") from error
 
 
-async def _pieces(content: object) -> AsyncIterator[bytes]:
+async def _pieces(content: object) -> AsyncGenerator[bytes, None]:
     async for piece in content.iter_chunked(PIECE):  # type: ignore[attr-defined]  # aiohttp is imported lazily
         yield piece
 
