@@ -99,7 +99,7 @@ async def test_ec2_keys_are_their_users_and_sealed(cloud: Cloud) -> None:
     assert made["user_id"] == creds.user_id and made["tenant_id"] == creds.project_id
     assert (await cloud.ask("GET", f"{path}/{made['access']}", demo)).json()["credential"] == made
     assert (await cloud.ask("GET", path, demo)).json()["credentials"] == [made]
-    stored = await queries.after(cloud.identity.directory.db, 0)
+    stored = await queries.after(cloud.identity.directory.db, 0, list)
     assert not any(made["secret"] in body for *_, body in stored)
     other = await cloud.make(admin, "/v3/users", "user", name="o", password="secret")
     stranger = await cloud.token("o", "unscoped", "secret")

@@ -7,7 +7,7 @@ through the API.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
@@ -117,8 +117,3 @@ def bad_template(url: str) -> bool:
     """Whether an endpoint's URL holds a substitution that is not known."""
     left = _filled(url, "", "") or ""
     return "$(" in left or "%(" in left
-
-
-def of_types(entries: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Endpoints by service type, of a catalog as a token carries it."""
-    return {each["type"]: each["endpoints"] for each in entries}

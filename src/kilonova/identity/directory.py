@@ -20,6 +20,7 @@ from typing import TypeVar
 from kilonova.db.database import Database
 from kilonova.db.errors import Busy, DatabaseError
 from kilonova.db.queries import identity as queries
+from kilonova.db.statement import Row
 from kilonova.identity.records import Record, decode, encode
 from kilonova.identity.state import State
 from kilonova.log import get_logger
@@ -56,6 +57,12 @@ class Edit:
         """Delete a record and all that hangs on it."""
         for each in (*self.state.dependents(record), record):
             self.writes[each.kind, each.key] = None
+
+
+def _decoded(rows: list[Row]) -> list[tuple[int, str, str, Record | None]]:
+    return [
+        (version, kind, key, None if deleted else decode(kind, body)) for version, kind, key, deleted, body in rows
+    ]
 
 
 Decide = Callable[[State, Edit], T]
@@ -99,8 +106,7 @@ class Directory:
         if newest < state.version or trimmed > state.version:
             state = State()  # the database was put back, or deletions we never saw are forgotten
         if newest != state.version:
-            for version, kind, key, deleted, body in await queries.after(self.db, state.version):
-                record = None if deleted else decode(kind, body)
+            for version, kind, key, record in await queries.after(self.db, state.version, _decoded):
                 if record is None:
                     state.drop(kind, key)
                 else:

@@ -129,6 +129,13 @@ class State:
         key = self._names.get((kind.kind, realm, name.lower() if kind is Role else name))
         return self.get(kind, key) if key is not None else None
 
+    def candidates(self, kind: type[R], name: str | None) -> list[R]:
+        """The records of a kind, by key; with a name only those of that name, found without looking at all."""
+        if name is None:
+            return self.values(kind)
+        realms = ("", *self._records["domain"])
+        return [found for realm in realms if (found := self.named(kind, name, realm)) is not None]
+
     def name_taken(self, record: Record) -> bool:
         """Whether another record has this one's name."""
         name = _name_of(record)

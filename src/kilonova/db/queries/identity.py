@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from kilonova.db.database import Database, Tx
 from kilonova.db.statement import Params, Row, Statement
+
+T = TypeVar("T")
 
 VERSION = Statement("SELECT version, trimmed FROM identity_versions WHERE name = 'identity'")
 AFTER = Statement(
@@ -91,10 +93,6 @@ async def version(db: Database) -> tuple[int, int]:
     return (row[0], row[1]) if row else (0, 0)
 
 
-async def after(db: Database, seen: int) -> list[Row]:
-    """(version, kind, id, deleted, body) of what changed after `seen`, in order. Read away from the loop."""
-    return await db.scan(AFTER, {"after": seen}, _same)
-
-
-def _same(rows: list[Row]) -> list[Row]:
-    return rows
+async def after(db: Database, seen: int, fold: Callable[[list[Row]], T]) -> T:
+    """`fold` of the rows (version, kind, id, deleted, body) changed after `seen`, in order. Away from the loop."""
+    return await db.scan(AFTER, {"after": seen}, fold)

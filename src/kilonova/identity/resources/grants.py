@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kilonova.http.errors import BadRequest, Forbidden, NotFound, NotImplementedHere
-from kilonova.http.message import Response, empty, json_response
+from kilonova.http.message import Response, empty
 from kilonova.http.routing import Route
 from kilonova.identity.directory import Edit
 from kilonova.identity.records import SYSTEM, Domain, Grant, Group, Project, Record, Role, User
 from kilonova.identity.resources import groups, projects, users
 from kilonova.identity.resources.call import Call, Handler, route
 from kilonova.identity.resources.domains import existing as existing_domain
-from kilonova.identity.resources.listing import collection, truthy
+from kilonova.identity.resources.listing import collection, pages, truthy
 from kilonova.identity.resources.roles import existing as existing_role
 from kilonova.identity.resources.roles import shown as role_shown
 from kilonova.identity.state import State
@@ -123,12 +123,22 @@ async def delete(call: Call) -> Response:
 # Role assignments
 
 
-def _all(state: State) -> Iterator[Grant]:
-    return (each for _, each in sorted(state.all(Grant)))
+def _candidates(state: State, query: dict[str, str], effective: bool) -> Iterator[Grant]:
+    """All that the query may want, found by the narrowest index."""
+    place = query.get("scope.project.id", query.get("scope.domain.id"))
+    actor = query.get("user.id", query.get("group.id"))
+    if place is not None:
+        found = state.grants_on(place)
+    elif actor is not None:
+        actors = {actor, *(state.groups_of(actor) if effective else ())}
+        found = [each for one in actors for each in state.grants_of(one)]
+    else:
+        found = state.values(Grant)
+    return iter(sorted(found, key=lambda each: each.key))
 
 
-def _effective(state: State, grants: Iterator[Grant]) -> Iterator[tuple[Grant, dict[str, str]]]:
-    """Each grant as the users' own: groups opened, implied roles added; with where it comes from."""
+def _effective(state: State, grants: Iterator[Grant]) -> Iterator[Grant]:
+    """Each grant as the users' own: groups opened, implied roles added."""
     seen = set()
     for grant in grants:
         for actor in state.members_of(grant.actor) if grant.group else (grant.actor,):
@@ -136,7 +146,7 @@ def _effective(state: State, grants: Iterator[Grant]) -> Iterator[tuple[Grant, d
                 new = Grant(actor=actor, target=grant.target, on=grant.on, role=role)
                 if new.key not in seen:
                     seen.add(new.key)
-                    yield new, {"group": grant.actor} if grant.group else {}
+                    yield new
 
 
 def _named(call: Call, record: Record | None, domain_id: str | None, names: bool) -> dict[str, Any]:
@@ -179,7 +189,7 @@ async def assignments(call: Call) -> Response:
     state = call.state
     only = call.only_domain("list_role_assignments")
     if "scope.OS-INHERIT:inherited_to" in query:
-        return _listed(call, [])
+        return collection(call, "role_assignments", [])
     if truthy(query.get("include_subtree")):
         raise NotImplementedHere("include_subtree needs a real Keystone; configure [keystone_authtoken].")
     effective = truthy(query["effective"] or "1") if "effective" in query else False
@@ -187,12 +197,11 @@ async def assignments(call: Call) -> Response:
         raise BadRequest("Combining effective and group filter will always result in an empty list.")
     if "user.id" in query and "group.id" in query:
         raise BadRequest("Name a user or a group, not both.")
-    pairs = _effective(state, _all(state)) if effective else ((each, {}) for each in _all(state))
+    grants = _candidates(state, query, effective)
+    found = _effective(state, grants) if effective else grants
     names = truthy(query["include_names"] or "1") if "include_names" in query else False
-    rows = [
-        _assignment(call, grant, names) for grant, _ in pairs if _wanted(grant, query) and _inside(state, grant, only)
-    ]
-    return _listed(call, rows)
+    wanted = [each for each in found if _wanted(each, query) and _inside(state, each, only)]
+    return await pages(call, "role_assignments", wanted, lambda call, each: _assignment(call, each, names), ())
 
 
 def _wanted(grant: Grant, query: dict[str, str]) -> bool:
@@ -213,11 +222,6 @@ def _inside(state: State, grant: Grant, domain: str | None) -> bool:
         return True
     project = state.get(Project, grant.target) if grant.on == "project" else None
     return domain == (project.domain_id if project is not None else grant.target)
-
-
-def _listed(call: Call, rows: list[dict[str, Any]]) -> Response:
-    links = {"next": None, "self": f"{call.base}/role_assignments", "previous": None}
-    return json_response({"role_assignments": rows, "links": links})
 
 
 def routes() -> list[Route]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import msgspec
 
 from kilonova.http.message import Response, json_response
 from kilonova.identity.resources.call import Call
 
+R = TypeVar("R")
+_SLICE = 250
 _FALSE = {"0", "false", "no", "off", "f", "n"}
 
 
@@ -49,11 +54,30 @@ def filtered(call: Call, rows: Iterable[dict[str, Any]], fields: Iterable[str]) 
     return [row for row in rows if all(_matches(row.get(f), how, value) for f, how, value in wanted)]
 
 
+async def pages(
+    call: Call, name: str, records: list[R], shown: Callable[[Call, R], dict[str, Any]], fields: Iterable[str]
+) -> Response:
+    """`collection` of records that may be many: others get their turn every few hundred of them."""
+    known = tuple(fields)
+    pieces: list[bytes] = []
+    for at in range(0, len(records), _SLICE):
+        if at:
+            await asyncio.sleep(0)
+        rows = filtered(call, (shown(call, each) for each in records[at : at + _SLICE]), known)
+        if rows:
+            pieces.append(msgspec.json.encode(rows)[1:-1])
+    listed = msgspec.Raw(b"[" + b",".join(pieces) + b"]")
+    return json_response({name: listed, "links": _links(call)})
+
+
 def collection(
     call: Call, name: str, rows: Iterable[dict[str, Any]], fields: Iterable[str] = (), **more: Any
 ) -> Response:
     """``{"users": [...], "links": {...}}``, filtered by the query."""
+    return json_response({name: filtered(call, rows, fields), "links": _links(call), **more})
+
+
+def _links(call: Call) -> dict[str, str | None]:
     query = call.request.query_string.decode("latin-1")
     url = f"{call.base}{call.request.path.removeprefix(call.request.mount).removeprefix('/v3')}"
-    links = {"next": None, "self": f"{url}?{query}" if query else url, "previous": None}
-    return json_response({name: filtered(call, rows, fields), "links": links, **more})
+    return {"next": None, "self": f"{url}?{query}" if query else url, "previous": None}

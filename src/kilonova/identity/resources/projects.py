@@ -13,7 +13,7 @@ from kilonova.identity.directory import Edit
 from kilonova.identity.records import Domain, Project, new_id
 from kilonova.identity.resources import body
 from kilonova.identity.resources.call import Call, route
-from kilonova.identity.resources.listing import collection, truthy
+from kilonova.identity.resources.listing import collection, pages, truthy
 from kilonova.identity.state import State
 
 _KNOWN = (
@@ -58,14 +58,12 @@ def _target(state: State, id_: str) -> dict[str, str | None]:
 async def listing(call: Call) -> Response:
     if truthy(call.request.query_one("is_domain")):
         only = call.only_domain("list_projects")
-        found = [_as_project(call, each) for each in call.state.values(Domain) if only in (None, each.id)]
-        return collection(call, "projects", found, _FIELDS)
+        domains = [_as_project(call, each) for each in call.state.values(Domain) if only in (None, each.id)]
+        return collection(call, "projects", domains, _FIELDS)
     only = call.only_domain("list_projects")
-    rows = [
-        shown(call, each) for each in call.state.values(Project)
-        if only in (None, each.domain_id) and _tagged(call, each.tags)
-    ]  # fmt: skip
-    return collection(call, "projects", rows, _FIELDS)
+    found = call.state.candidates(Project, call.request.query_one("name"))
+    wanted = [each for each in found if only in (None, each.domain_id) and _tagged(call, each.tags)]
+    return await pages(call, "projects", wanted, shown, _FIELDS)
 
 
 def _as_project(call: Call, domain: Domain) -> dict[str, Any]:

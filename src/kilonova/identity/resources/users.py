@@ -16,7 +16,7 @@ from kilonova.identity.records import Domain, Group, Project, User, new_id
 from kilonova.identity.resources import body
 from kilonova.identity.resources.call import Call, route
 from kilonova.identity.resources.groups import shown as group_shown
-from kilonova.identity.resources.listing import collection
+from kilonova.identity.resources.listing import collection, pages
 from kilonova.identity.resources.projects import domain_of
 from kilonova.identity.resources.projects import shown as project_shown
 from kilonova.identity.state import State
@@ -53,8 +53,8 @@ def target(state: State, id_: str) -> dict[str, str | None]:
 
 async def listing(call: Call) -> Response:
     only = call.only_domain("list_users")
-    rows = [shown(call, each) for each in call.state.values(User) if only in (None, each.domain_id)]
-    return collection(call, "users", rows, _FIELDS)
+    found = call.state.candidates(User, call.request.query_one("name"))
+    return await pages(call, "users", [each for each in found if only in (None, each.domain_id)], shown, _FIELDS)
 
 
 async def show(call: Call) -> Response:
