@@ -29,6 +29,8 @@ NETWORK = "33333333-3333-4333-8333-333333333333"
 DEMO, OTHER, ADMIN = (str(uuid5(UUID(int=0), name)).replace("-", "") for name in ("demo", "other", "admin"))
 
 _PLACE = Statement("UPDATE server_index SET cell = :cell WHERE uuid = :uuid")
+_ARCHIVE = Statement("INSERT INTO servers_archive SELECT * FROM servers WHERE uuid = :uuid")
+_GONE = Statement("DELETE FROM server_index WHERE uuid = :uuid")
 
 
 def _creds(name: str, project: str | None, *roles: str, **more: Any) -> Credentials:
@@ -225,3 +227,20 @@ async def open_cloud(databases: Any, **settings: Any) -> Cloud:
 
 def new_uuid() -> str:
     return str(uuid4())
+
+
+async def archive(cloud: Cloud, uuid: str) -> None:
+    """Do what the end of a delete does: the row moves to the archive, the index row goes."""
+    await cloud.cell.write(_archive, (uuid, cloud.micros))
+    await cloud.whole.write(_forget, uuid)
+
+
+async def _archive(tx: Tx, args: tuple[str, int]) -> None:
+    uuid, now = args
+    await server_state.change(tx, uuid, {"vm_state": "deleted", "task_state": None, "terminated_at": now}, now)
+    await tx.execute(_ARCHIVE, {"uuid": uuid})
+    await tx.execute(server_state.DELETE, {"uuid": uuid})
+
+
+async def _forget(tx: Tx, uuid: str) -> None:
+    await tx.execute(_GONE, {"uuid": uuid})

@@ -13,7 +13,8 @@ from kilonova.db.statement import Statement
 from kilonova.model.operation import RebootInputs, StopInputs
 
 _OPERATIONS = Statement(
-    "SELECT story, number, superseded, before_image, inputs FROM operations WHERE target = :uuid ORDER BY number"
+    "SELECT story, number, superseded, before_image, inputs FROM operations"
+    " WHERE target = :uuid AND story <> 'schedule' ORDER BY number"
 )
 _ROW = Statement("SELECT task_state, next_number, generation, operation_id FROM servers WHERE uuid = :uuid")
 
@@ -31,7 +32,7 @@ async def test_an_admitted_action_is_one_row_one_operation_and_one_wake(cloud: C
     operations = await cloud.cell.fetch(_OPERATIONS, {"uuid": uuid})
     story, number, superseded, before_image, inputs = operations[0]
     assert (story, number, superseded) == ("stop", 2, 0)
-    assert msgspec.json.decode(before) == {"vm_state": "active", "task_state": None, "power_state": 1}
+    assert msgspec.json.decode(before_image) == {"vm_state": "active", "task_state": None, "power_state": 1}
     assert msgspec.json.decode(inputs, type=StopInputs) == StopInputs(server=uuid, graceful_s=60)
     assert cloud.wakes == [("operation", row[3])]
     actions = (await cloud.get(f"/servers/{uuid}/os-instance-actions"))["instanceActions"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.api_cloud import DEMO, IMAGE, OTHER, Cloud, new_uuid
+from api.api_cloud import DEMO, IMAGE, OTHER, Cloud, archive, new_uuid
 
 
 async def _some(cloud: Cloud, count: int = 8) -> list[str]:
@@ -166,3 +166,40 @@ async def test_any_order_agrees_with_sorting(cloud: Cloud) -> None:
         sorted(every, key=lambda v: (v["OS-EXT-STS:vm_state"], v["id"]), reverse=True), key=lambda v: v["name"]
     )
     assert [v["id"] for v in shown] == [v["id"] for v in expected]
+
+
+async def test_what_is_deleted_is_seen_by_who_asks_for_it(cloud: Cloud) -> None:
+    gone, there, waiting = await cloud.active("gone"), await cloud.active("there"), await cloud.boot("waiting")
+    await archive(cloud, gone)
+    assert _ids(await cloud.get("/servers")) == [waiting, there]
+    assert (await cloud.call("GET", f"/servers/{gone}")).status_code == 404
+    everything = "/servers/detail?all_tenants=1&deleted=true"
+    shown = (await cloud.get(everything, who="admin"))["servers"]
+    assert [(each["id"], each["status"]) for each in shown] == [(gone, "DELETED")]
+    assert _ids(await cloud.get("/servers?all_tenants=1&status=DELETED", who="admin")) == [gone]
+    assert set(_ids(await cloud.get("/servers?deleted=true"))) == {there, waiting}
+    since = "/servers?changes-since=2020-01-01T00:00:00Z"
+    assert _ids(await cloud.get(since)) == [waiting, there, gone]
+    assert _ids(await cloud.get(f"{since}&limit=1&marker={there}")) == [gone]
+    actions = f"/servers/{gone}/os-instance-actions"
+    assert (await cloud.call("GET", actions)).status_code == 404
+    assert (await cloud.call("GET", actions, version="2.21")).status_code == 200
+
+
+async def test_a_page_is_one_statement_a_database(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _some(cloud, 6)
+    databases = list(dict.fromkeys([cloud.databases.global_, *cloud.databases.cells.values()]))
+    asked: list[str] = []
+    for database in databases:
+        for name in ("scan", "fetch", "fetch_one"):
+            inner = getattr(database, name)
+
+            def counted(statement: Any, *rest: Any, _inner: Any = inner) -> Any:
+                asked.append(statement.sql)
+                return _inner(statement, *rest)
+
+            monkeypatch.setattr(database, name, counted)
+    for path in ("/servers", "/servers/detail", "/servers/detail?limit=2", "/servers/detail?status=ACTIVE&name=s"):
+        asked.clear()
+        await cloud.get(path, version="2.96")
+        assert len(asked) == len(databases), asked

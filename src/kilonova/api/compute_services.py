@@ -170,8 +170,8 @@ async def update(call: Call) -> Any:
     return {"service": _VIEW.render(row, look, call.version)}
 
 
-async def _delete(tx: Tx, uuid: str) -> bool:
-    return await rows.delete(tx, uuid)
+async def _delete(tx: Tx, args: tuple[str, int]) -> bool:
+    return await rows.delete(tx, *args)
 
 
 @operation("DELETE", "/os-services/{service_id}", _RULE + "delete", success=204, facets=_UUIDS)
@@ -184,8 +184,10 @@ async def delete(call: Call) -> None:
                     "Unable to delete compute service that is hosting instances. "
                     "Migrate or delete the instances first."
                 )
-    if not await call.services.databases.global_.write(_delete, row.uuid):
+    services = call.services
+    if not await services.databases.global_.write(_delete, (row.uuid, services.clock())):
         raise NotFound(f"Service {row.uuid} could not be found.")
+    services.host_flags = None
 
 
 OPERATIONS = (index, enable, disable, disable_with_reason, force_down, update, delete)

@@ -26,6 +26,7 @@ from kilonova.policy.errors import PolicyForbidden
 
 _NOT_FOUND = "The resource could not be found."
 _Spans = tuple[Operation, ...]
+_VENDOR = "application/vnd.openstack.compute+json"
 _PARAMETER = re.compile(r"{[^}]*}")
 _HEX = frozenset("0123456789abcdef-")
 
@@ -136,7 +137,7 @@ class ComputeFace:
     async def _json(request: Request) -> Any:
         if not await request.body():
             return None
-        return await request.json()
+        return await request.json(media=_VENDOR if request.media == _VENDOR else "application/json")
 
     def _check(self, call: Call) -> None:
         found = call.operation

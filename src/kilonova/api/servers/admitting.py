@@ -55,11 +55,16 @@ async def delete_server(call: Call, policy_rule: str, *, force: bool) -> None:
             raise missing(uuid)
         asked = admission(call, found, rule, ServerInputs(server=uuid))
         if found.database is None:
+            # No operation is opened: `schedule` hands the server to a delete once it is in its cell.
             outcome = await call.services.databases.global_.write(admit_unplaced_delete, asked)
         else:
             outcome = await found.database.write(admit, asked)
+            if not outcome.gone:
+                return _finish(call, asked, outcome)
+        if outcome.refused is not None:
+            raise Conflict(outcome.refused)
         if not outcome.gone:
-            return _finish(call, asked, outcome)
+            return None
         found = await locate(call.services, uuid)
     raise missing(uuid)
 
