@@ -89,7 +89,7 @@ class Account:
         for server in await self.servers():
             await self.http.delete(f"/compute/v2.1/servers/{server['id']}")
         async with asyncio.timeout(60):
-            while await self.servers():
+            while await self.servers():  # noqa: ASYNC110 - another process decides
                 await asyncio.sleep(0.05)
 
     async def events(self, count: int, last: str = "") -> list[tuple[str, str, dict[str, Any]]]:

@@ -82,11 +82,35 @@ def list_ours(conn: Any, mark: Mark) -> list[GuestFact]:
 
 
 def ensure_defined(conn: Any, uuid: str, xml: str, mark: Mark) -> Any:
-    """Defined as in `xml`; a running guest keeps the devices it runs with."""
+    """Defined as in `xml`; a running guest keeps the devices it runs with.
+
+    Where another cloud's guest on this machine has the name already, ours gets its id appended.
+    """
     domain = find_ours(conn, uuid, mark)
     if domain is None or not domain.isActive():
+        name = xml.partition("<name>")[2].partition("</name>")[0]
+        if domain is not None and domain.name().startswith(name):
+            xml = _renamed(xml, domain.name())
+        elif _is_taken(conn, name, uuid):
+            xml = _renamed(xml, f"{name}-{uuid[:8]}")
         domain = conn.defineXML(xml)
     return domain
+
+
+def _is_taken(conn: Any, name: str, uuid: str) -> bool:
+    import libvirt
+
+    try:
+        return bool(conn.lookupByName(name).UUIDString() != uuid)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return False
+        raise
+
+
+def _renamed(xml: str, name: str) -> str:
+    head, _, rest = xml.partition("<name>")
+    return f"{head}<name>{name}</name>{rest.partition('</name>')[2]}"
 
 
 def ensure_running(domain: Any) -> GuestFact:
