@@ -16,6 +16,7 @@ import msgspec
 
 from kilonova import metrics
 from kilonova.bus.api import Accepted, Bus, BusError, RemoteError, Sender
+from kilonova.conductor import beats
 from kilonova.conductor import operations as _stories  # noqa: F401  # registers every story
 from kilonova.conductor.database_port import DatabasePort
 from kilonova.conductor.debts import Reconciler
@@ -75,6 +76,8 @@ class Conductor:
         bus: Bus,
         *,
         name: str,
+        host: str | None = None,
+        programs: tuple[str, ...] = ("nova-conductor", "nova-scheduler"),
         scheduler: SchedulerPort,
         network: NetworkPort,
         beat: Callable[[tuple[str, ...], str, int], None] = lambda hosts, incarnation, counter: None,
@@ -83,13 +86,21 @@ class Conductor:
         default_cell: str = "cell1",
         now_us: Callable[[], int] = _now_us,
     ) -> None:
-        """`alone`: this process is the only one (it holds the lock on the cloud's folder)."""
+        """`alone`: this process is the only one (it holds the lock on the cloud's folder).
+
+        `host`: the machine it runs on, its `name` unless told; `programs`: what it is, as the services table says.
+        """
         self.me = str(uuid4())
         self.bus, self.now_us = bus, now_us
         named: dict[str, Database] = {"global": global_, **cells}
         self._named = named
         self._cells = tuple(dict.fromkeys(cells.values()))
         self._default_cell = default_cell
+        self._beat = beat
+        self._alone = alone
+        self.own_beats = beats.BeatWriter(global_, host or name, programs, now_us)
+        self.beats = beats.BeatReader(global_, beat=beat)
+        """Which services are up, whoever hears them; turns only where there are several processes."""
         self.hosts = HostPort(bus)
         self.ports = Ports()
         self.ports.add("host", self.hosts)
@@ -111,14 +122,25 @@ class Conductor:
             )  # fmt: skip
             self.reconcilers.append(Reconciler(database, self.ports, now_us))
         self.reports = Reports(
-            global_, self._cell_of, self.hosts, ratios=ratios or Ratios(), beat=beat, wake=self.wake, now_us=now_us
-        )
+            global_, self._cell_of, self.hosts, ratios=ratios or Ratios(), beat=self._heard, wake=self.wake,
+            now_us=now_us,
+        )  # fmt: skip
         self.housekeeping = Housekeeping(global_, list(dict.fromkeys(named.values())), network, now_us)
         self._forget: dict[str, dict[str, set[str]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def _cell_of(self, host: str) -> tuple[str, Database]:
         return self._default_cell, self._named[self._default_cell]
+
+    def _heard(self, hosts: tuple[str, ...], incarnation: str, counter: int) -> None:
+        self._beat(hosts, incarnation, counter)
+        if not self._alone:
+            self.own_beats.heard(hosts, incarnation)
+
+    def service_up(self, host: str, program: str) -> bool:
+        """Whether a service lives: this process itself, or one whose beat in the database moves."""
+        own = self.own_beats
+        return (host == own.host and program in own.programs) or self.beats.is_up(host, program)
 
     def wake(self, operation_id: str) -> None:
         """Tell every conductor, this one first and without the queue."""
@@ -134,6 +156,7 @@ class Conductor:
         """Announce, take over, listen, run."""
         for owner in self.owners:
             await owner.start()
+        await self.own_beats.enter()
         self.bus.on_wake(OPERATION_TOPIC, self.poke)
         self.bus.on_report(self.reports.take)
         self.bus.answer("server.config_drive", self._config_drive)
@@ -146,6 +169,10 @@ class Conductor:
             loop.create_task(self._every(_POLL_S, self._poll), name="conductor poll"),
             loop.create_task(self._every(_DEBT_S, self._pay), name="conductor debts"),
             loop.create_task(self._every(_FORGET_S, self._send_forget), name="conductor forget"),
+            *([] if self._alone else [
+                loop.create_task(self._every(beats.WRITE_S, self.own_beats.write), name="conductor beats"),
+                loop.create_task(self.beats.run(), name="beats of others"),
+            ]),
             loop.create_task(self._every(_RETIRE_S, self.housekeeping.retire), name="conductor retention"),
             loop.create_task(self._every(_SWEEP_S, self.housekeeping.sweep), name="conductor sweep"),
         ]

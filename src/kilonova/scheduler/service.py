@@ -221,16 +221,23 @@ class Scheduler:
                     self.columns.drop_host(change.subject)
             elif change.kind == SERVICE_CHANGED:
                 services.add(change.subject)
+                if change.generation == GONE:
+                    self._service_gone(change.payload)
             elif change.kind == AGGREGATE_CHANGED:
                 aggregates = True
         if hosts:
             await self._reread(hosts)
-        for uuid in services:
-            fact = await sql.service(self._db, uuid)
-            if fact is not None:
+        listed = sorted(services)
+        for at in range(0, len(listed), _PART):
+            for fact in await sql.services(self._db, listed[at : at + _PART]):
                 self.columns.put_service(fact)
         if aggregates:
             self.columns.put_aggregates(await sql.all_aggregates(self._db))
+
+    def _service_gone(self, payload: str) -> None:
+        told = msgspec.json.decode(payload)
+        if told["program"] == "nova-compute":
+            self.columns.drop_service(told["host"])
 
     async def compare_slice(self) -> bool:
         """Compare the generations of the next 1,000 hosts and re-read those that differ; False at the end."""
@@ -253,7 +260,7 @@ class Scheduler:
         return more
 
     async def _reread_services(self) -> None:
-        """Services come and go without a change of their own; one that is gone is as good as disabled."""
+        """One that is gone is as good as disabled."""
         facts = await sql.all_services(self._db)
         for fact in facts:
             self.columns.put_service(fact)
@@ -266,12 +273,15 @@ class Scheduler:
             part = listed[at : at + _PART]
             found = await sql.hosts(self._db, part)
             new = sorted({fact.host for fact in found} - self.columns.services.keys())
-            for service in await sql.services_of(self._db, new) if new else ():
+            services = await sql.services_of(self._db, new) if new else []
+            states = await sql.states(self._db, part)
+            # From here nothing awaits: no decision sees a host without its service or its inventory.
+            for service in services:
                 self.columns.put_service(service)
             for fact in found:
                 self.columns.put_host(fact)
                 self.liveness.watch(fact.host, self._clock())
-            for state in (await sql.states(self._db, part)).values():
+            for state in states.values():
                 self.columns.apply(state)
             for uuid in uuids.intersection(part) - {fact.uuid for fact in found}:
                 self.columns.drop_host(uuid)

@@ -1,15 +1,9 @@
-"""SQL of what hosts report: services, which host holds which guest, power states."""
+"""SQL of what hosts report: which host holds which guest, power states."""
 
 from __future__ import annotations
 
 from kilonova.db.statement import Statement
 
-LAST_SERVICE = Statement("SELECT COALESCE(MAX(number), 0) FROM services")
-INSERT_SERVICE = Statement(
-    """INSERT INTO services (uuid, number, host, program, cell, disabled, disabled_reason, forced_down, incarnation,
-         beat, report_seq, version, generation, created_at, updated_at)
-       VALUES (:uuid, :number, :host, :program, :cell, 0, NULL, 0, NULL, 0, 0, :version, 1, :now, :now)"""
-)
 ON_HOST = Statement(
     """SELECT uuid, vm_state, task_state, power_state, generation, host_number FROM servers WHERE host = :host"""
 )

@@ -108,7 +108,7 @@ services = Table(
     time("created_at"),
     time("updated_at"),
     Index("services_host", "host", "program", unique=True),
-    Index("services_number", "number"),
+    Index("services_number", "number", unique=True),
 )  # fmt: skip
 
 hosts = Table(

@@ -70,6 +70,7 @@ debts = Table(
     time("created_at"),
     time("updated_at"),
     Index("debts_open", "state", "holder"),
+    Index("debts_operation", "operation_id"),
 )  # fmt: skip
 
 signals = Table(
