@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kilonova.db.database import Tx
+from kilonova.db.database import Database, Tx
 from kilonova.db.open import Databases
 from kilonova.db.queries import flavors
 from kilonova.db.statement import Statement
@@ -48,11 +48,8 @@ async def first_start(
         write_clients(plan.folder, plan.url, passwords, region=identity.catalog.region, cacert=plan.cacert)
     else:
         point_clients_at(plan)
-    db = databases.global_
-    row = await db.fetch_one(_MADE, {})
-    if row is not None and row[0] == 0 and passwords:
-        await db.write(_make_flavors, time.time_ns() // 1000)
     if passwords:
+        await ensure_flavors(databases.global_)
         await bootstrap_network(networks, service_project(identity))
     if plan.guest_image is not None:
         await images.import_file(
@@ -60,6 +57,13 @@ async def first_start(
             owner=service_project(identity), min_ram=plan.guest_min_ram,
             disk_format=plan.guest_image_format,
         )  # fmt: skip
+
+
+async def ensure_flavors(db: Database) -> None:
+    """Make the first flavors where there are none."""
+    row = await db.fetch_one(_MADE, {})
+    if row is not None and row[0] == 0:
+        await db.write(_make_flavors, time.time_ns() // 1000)
 
 
 def service_project(identity: Identity) -> str:

@@ -36,7 +36,10 @@ class PlacementProcess:
             self._background.run(self._who.embedded.run(), "identity")
         own = self.settings.kilonova
         app = HttpApp(
-            {"/placement": PlacementFace(self.databases.global_, self._who.validator), "": LandingFace((Service("placement", "/placement"),))},
+            {
+                "/placement": PlacementFace(self.databases.global_, self._who.validator),
+                "": LandingFace((Service("placement", "/placement"),)),
+            },
             allowed_hosts=allowed_hosts(self.settings, own.host), observe=observe, translate=translate,
         )  # fmt: skip
         self._server = HttpServer(app, self._sock, tls_cert=own.tls_cert, tls_key=own.tls_key)

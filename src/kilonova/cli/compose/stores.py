@@ -63,10 +63,10 @@ def database_urls(settings: Settings) -> Urls:
     }
 
 
-async def open_all(settings: Settings, *, cells: bool = True) -> Databases:
+async def open_all(settings: Settings, *, cells: bool = True, wait: bool = True) -> Databases:
     """Open the databases once they answer; tables must be there (`manage db sync`). Raises CliError.
 
-    Without `cells` only the global one.
+    Without `cells` only the global one; without `wait` a database that is away raises CliError.
     """
     urls = {name: url for name, url in database_urls(settings).items() if cells or name == GLOBAL}
     waited = False
@@ -79,6 +79,8 @@ async def open_all(settings: Settings, *, cells: bool = True) -> Databases:
         except SchemaTooNew as error:
             raise CliError(str(error)) from None
         except Unavailable as error:
+            if not wait:
+                raise CliError(f"the database cannot be reached: {error}") from None
             log.log(30 if not waited else 20, "waiting for the database: %s", error)
             waited = True
             await asyncio.sleep(_WAIT_S)
