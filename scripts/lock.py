@@ -28,6 +28,8 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 # Sections that share one environment: their versions agree, and what runtime has isn't said again.
 TOGETHER = ("runtime", "test", "check")
+# Published as source only: whoever wants these builds them (kilonova.cli.environment.build_from_source).
+SOURCE_ONLY = {"libvirt": "libvirt-python", "neighbours": "simplegeneric"}
 OUTSIDE_LINUX = re.compile(r"== '(win32|Windows|darwin|nt|Darwin|wasi|emscripten)'")
 
 
@@ -59,10 +61,10 @@ def verify() -> int:
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
         for name, text in zip(parts[1::2], parts[2::2], strict=True):
-            if name == "libvirt":  # published as source only: kilonova.cli.libvirt_binding builds it
-                continue
+            blocks = re.split(r"\n(?=\S)", text.strip())
+            wheels = [block for block in blocks if block.split("==")[0] != SOURCE_ONLY.get(name)]
             listed = Path(folder, f"{name}.txt")
-            listed.write_text(text)
+            listed.write_text("\n".join(wheels) + "\n")
             for python in PYTHONS:
                 for machine in MACHINES:
                     command = ["uv", "pip", "install", "--dry-run", "--target", folder, "--no-deps", "--quiet"]
