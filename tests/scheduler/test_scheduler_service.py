@@ -12,6 +12,7 @@ import pytest
 
 from kilonova.db.changes import emit
 from kilonova.db.database import Database, Tx
+from kilonova.db.queries import services
 from kilonova.db.statement import Statement
 from kilonova.model.placement import (
     AGGREGATE_CHANGED,
@@ -28,11 +29,6 @@ from kilonova.scheduler.service import Scheduler, SchedulerSettings
 from placement.books import check_books, facts, provider, report
 from scheduler.clouds import request
 
-INSERT_SERVICE = Statement(
-    """INSERT INTO services (uuid, number, host, program, cell, disabled, disabled_reason, forced_down, incarnation,
-         beat, report_seq, version, generation, created_at, updated_at)
-       VALUES (:host, 1, :host, 'nova-compute', 'cell1', 0, NULL, 0, NULL, 0, 0, 1, 1, 1, 1)"""
-)
 SET_DISABLED = Statement(
     "UPDATE services SET disabled = :disabled, generation = generation + 1 WHERE host = :host"
 )
@@ -46,7 +42,7 @@ ADD_MEMBER = Statement("INSERT INTO aggregate_hosts (aggregate, host) VALUES ('a
 async def add_host(db: Database, number: int, **changes: Any) -> None:
     async def work(tx: Tx, each: HostReport) -> None:
         await record_host(tx, each, Ratios())
-        await tx.insert_if_absent(INSERT_SERVICE, {"host": each.host})
+        await services.enter(tx, each.host, "nova-compute", "cell1", 1)
 
     await db.write(work, report(number, **changes))
 
@@ -126,13 +122,51 @@ async def test_all_or_none_for_one_request(scheduler: Scheduler) -> None:
 async def test_services_zones_and_new_hosts_are_seen(scheduler: Scheduler, db: Database) -> None:
     assert await until(scheduler, lambda c: c.places[0].host.zone == "nova")
     for number in (1, 2, 3):
-        await change(db, SERVICE_CHANGED, f"host{number}", (SET_DISABLED, {"disabled": 1, "host": f"host{number}"}))
+        host = f"host{number}"
+        uuid = services.service_uuid(host, "nova-compute")
+        await change(db, SERVICE_CHANGED, uuid, (SET_DISABLED, {"disabled": 1, "host": host}))
     assert (await until(scheduler, lambda c: not c)).explanation.culprit is not None
     await add_host(db, 9)
     choice = await until(scheduler, bool)
     assert choice.places[0].host.host == "host9"
     await change(db, AGGREGATE_CHANGED, "agg-1", (ADD_AGGREGATE, {}), (ADD_MEMBER, {"host": "host9"}))
     assert (await until(scheduler, lambda c: c.places[0].host.zone == "east")).places[0].host.uuid == provider(9)
+
+
+async def test_a_service_that_is_deleted_and_entered_anew(scheduler: Scheduler, db: Database) -> None:
+    """The new row's generation begins at 1 and yet counts."""
+
+    async def delete(tx: Tx, host: str) -> bool:
+        return await services.delete(tx, services.service_uuid(host, "nova-compute"), 2)
+
+    async def enter(tx: Tx, host: str) -> bool:
+        return await services.enter(tx, host, "nova-compute", "cell1", 3)
+
+    await until(scheduler, bool)
+    for number in (1, 2, 3):
+        uuid = services.service_uuid(f"host{number}", "nova-compute")
+        await change(db, SERVICE_CHANGED, uuid, (SET_DISABLED, {"disabled": 0, "host": f"host{number}"}))
+    for number in (1, 2, 3):
+        assert await db.write(delete, f"host{number}")
+    assert not await db.write(delete, "host1")
+    await until(scheduler, lambda c: not c)
+    assert await db.write(enter, "host2")
+    assert not await db.write(enter, "host2")
+    assert (await until(scheduler, bool)).places[0].host.host == "host2"
+
+
+async def test_no_decision_sees_a_host_half(scheduler: Scheduler, db: Database) -> None:
+    """While a host is read again it is there as a whole or not at all."""
+    await until(scheduler, bool)
+    await add_host(db, 9)
+    refreshing = asyncio.create_task(scheduler.refresh())
+    while not refreshing.done():
+        await asyncio.sleep(0)
+        if provider(9) in scheduler.columns.row:
+            row = scheduler.columns.row[provider(9)]
+            assert scheduler.columns.enabled[row] and scheduler.columns.classes["VCPU"].capacity[row] > 0
+    await refreshing
+    assert provider(9) in scheduler.columns.row
 
 
 async def test_the_comparison_finds_what_no_change_told(scheduler: Scheduler, db: Database) -> None:

@@ -118,9 +118,14 @@ async def delete(tx: Tx, uuid: str, now: int) -> bool:
     return True
 
 
+def service_uuid(host: str, program: str) -> str:
+    """A service's id: the same however often it is entered."""
+    return str(uuid5(NAMESPACE_URL, f"kilonova:service:{program}:{host}"))
+
+
 async def enter(tx: Tx, host: str, program: str, cell: str | None, now: int) -> bool:
     """Make a service's row with the next number; False when it has one. Emits it."""
-    uuid = str(uuid5(NAMESPACE_URL, f"kilonova:service:{program}:{host}"))
+    uuid = service_uuid(host, program)
     for _ in range(_TRIES):
         if await tx.fetch_one(_FIND, {"host": host, "program": program}) is not None:
             return False
