@@ -78,6 +78,7 @@ class Conductor:
         name: str,
         host: str | None = None,
         programs: tuple[str, ...] = ("nova-conductor", "nova-scheduler"),
+        down_after_s: float = beats.DOWN_AFTER_S,
         scheduler: SchedulerPort,
         network: NetworkPort,
         beat: Callable[[tuple[str, ...], str, int], None] = lambda hosts, incarnation, counter: None,
@@ -99,7 +100,7 @@ class Conductor:
         self._beat = beat
         self._alone = alone
         self.own_beats = beats.BeatWriter(global_, host or name, programs, now_us)
-        self.beats = beats.BeatReader(global_, beat=beat)
+        self.beats = beats.BeatReader(global_, beat=beat, down_after_s=down_after_s)
         """Which services are up, whoever hears them; turns only where there are several processes."""
         self.hosts = HostPort(bus)
         self.ports = Ports()

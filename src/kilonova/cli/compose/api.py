@@ -20,6 +20,7 @@ from kilonova.cli.compose.neighbours import Who, open_who
 from kilonova.cli.compose.server import HttpServer
 from kilonova.cli.compose.stores import open_all
 from kilonova.cli.compose.wakes import Wakes
+from kilonova.conductor.beats import BeatReader
 from kilonova.conductor.service import Look
 from kilonova.config.settings import Settings
 from kilonova.db.feed import ChangeFeed
@@ -67,7 +68,10 @@ class ApiProcess:
         await self.bus.start()
         await feed.start()
         self._background.run(feed.run(), "change feed")
-        app = await self._app(databases, who, feed)
+        beats = BeatReader(databases.global_, down_after_s=float(self.settings.default.service_down_time))
+        await beats.poll()
+        self._background.run(beats.run(), "beats of services")
+        app = await self._app(databases, who, feed, beats)
         self._server = HttpServer(
             app, self._sock, tls_cert=self.settings.kilonova.tls_cert, tls_key=self.settings.kilonova.tls_key
         )
@@ -77,7 +81,7 @@ class ApiProcess:
         host, port = self._sock.getsockname()[:2]
         return f"{self.name} answers on {host} port {port}"
 
-    async def _app(self, databases: Databases, who: Who, feed: ChangeFeed) -> HttpApp:
+    async def _app(self, databases: Databases, who: Who, feed: ChangeFeed, beats: BeatReader) -> HttpApp:
         settings, folder, validator = self.settings, folder_of(self.settings), who.validator
         images = EmbeddedImages(databases.global_, folder / "image-store", self._pools["files"])
         networks = EmbeddedNetwork(databases.global_)
@@ -85,7 +89,7 @@ class ApiProcess:
         services = ApiServices(
             databases=databases, images=images, networks=networks, identity=validator,
             policy=Enforcer.from_files([folder / POLICY, *settings.oslo_policy.policy_dirs]), wake=self.bus.wake,
-            settings=api_settings(settings), call_host=self._call_host, host_up=self._host_up, feed=feed,
+            settings=api_settings(settings), call_host=self._call_host, host_up=beats.is_up, feed=feed,
         )  # fmt: skip
         auth_uri = f"{settings.kilonova.url}/identity" if settings.kilonova.url else ""
         if who.real is not None:
@@ -105,9 +109,6 @@ class ApiProcess:
         )
         services.stopping = app.stopping
         return app
-
-    def _host_up(self, host: str, binary: str) -> bool:
-        return True
 
     async def _call_host(self, host: str, method: str, payload: bytes) -> bytes:
         """Ask a host through a conductor: hosts obey nobody else. Raises ConnectionError."""

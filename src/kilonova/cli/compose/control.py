@@ -81,6 +81,8 @@ class Control:
         self.conductor = Conductor(
             databases.global_, databases.cells, bus, name=name, scheduler=self.scheduler, network=network,
             beat=self.scheduler.beat, ratios=ratios(settings), alone=alone, default_cell=settings.kilonova.cell,
+            host=None if alone else settings.default.host,
+            down_after_s=float(settings.default.service_down_time),
         )  # fmt: skip
         files = all(database.dialect == "sqlite" for database in databases.all())
         self._wakes = (
@@ -101,7 +103,7 @@ class Control:
     def host_up(self, host: str, binary: str) -> bool:
         """Whether a service's beats arrive."""
         if binary != "nova-compute":
-            return True
+            return self.conductor.service_up(host, binary)
         try:
             return self.scheduler.liveness.is_up(host, time.monotonic())
         except AttributeError:  # the columns are not loaded yet
