@@ -9,12 +9,13 @@ import asyncio
 import os
 import random
 import secrets
+import shutil
 from pathlib import Path
 
 import httpx2
 import pytest
 from cloud_api import Account, account
-from cloud_audit import clean, domains
+from cloud_audit import clean, domains, look
 from cloud_process import CloudProcess, place
 
 SEED = int(os.environ.get("KILONOVA_SEED") or secrets.randbelow(1 << 31))
@@ -84,6 +85,25 @@ async def one_life(cloud: CloudProcess, storm: Storm, longest: float, width: int
 
 async def survive(cloud: CloudProcess, storm: Storm, *, longest: float, width: int) -> None:
     print(f"KILONOVA_SEED={SEED} KILONOVA_KILLS={KILLS}")
+    try:
+        await _survive(cloud, storm, longest, width)
+    except BaseException:
+        print(await evidence(cloud))
+        if kept := os.environ.get("KILONOVA_KEEP"):
+            cloud.kill()
+            shutil.copytree(cloud.folder, kept, dirs_exist_ok=True)
+        raise
+
+
+async def evidence(cloud: CloudProcess) -> str:
+    """What is still under way, what the checker finds, and what the log complained of last."""
+    records, found = await look(cloud.folder, cloud.driver)
+    complaints = [line for line in cloud.log().splitlines() if " ERROR " in line or " WARNING " in line]
+    lines = [*map(repr, records.open_operations.items()), *map(repr, found), *map(repr, records.debts)]
+    return "\n".join([*lines, *complaints[-20:], cloud.log()[-3000:]])
+
+
+async def _survive(cloud: CloudProcess, storm: Storm, longest: float, width: int) -> None:
     for kill in range(KILLS):
         await one_life(cloud, storm, longest, width)
         if "Traceback" in cloud.said():

@@ -8,6 +8,7 @@ never write stay, and so does a DIR that holds any.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import shutil
 from collections.abc import Iterator
@@ -26,9 +27,7 @@ OWNED = (
     "openrc*",
     "state.json*",
     "verdict.json*",
-    "kilonova.toml",
-    "*.pem",
-    "*.key",
+    "ca.pem",
     "kilonova.db*",
     "image-store",
     "guest-image",
@@ -43,7 +42,6 @@ OWNED = (
     "ledger.log*",
     "enrolment",
     "images",
-    "instances",
     "keys",
     "libvirt",
     "run",
@@ -61,11 +59,15 @@ def purge_guests(folder: Path) -> list[str]:
     result = import_module("kilonova.compute.virt.registry").purge(folder)
     if inspect.iscoroutine(result):
         result = asyncio.run(result)
-    return [str(line) for line in result or ()]
+    return [f"Removed {line}" for line in result or ()]
 
 
 def purge_files(folder: Path) -> list[str]:
     """Remove our files from `folder`, and `folder` itself once it's empty; return lines to show."""
+    # What guests had is gone already; a stranger's file among it stays.
+    for path in (*folder.glob("instances/*"), folder / "instances"):
+        with contextlib.suppress(OSError):
+            path.rmdir()
     for pattern in OWNED:
         for path in folder.glob(pattern):
             if path.is_dir() and not path.is_symlink():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import os
 import shutil
 import socket
@@ -75,7 +76,23 @@ def file_system(folder: Path) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    from kilonova.config import load
+    folder: Path = args.dir
+    try:
+        check_folder(folder)
+        settings = _settings(args)
+        if args.detach:
+            if running.is_held(folder):
+                raise CliError(f"a cloud already runs in {folder}; `kilonova status` shows it")
+            return _detach(args, settings)
+        return _foreground(args, settings)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise CliError(_full(folder)) from None
+        raise CliError(f"{error.filename or folder}: {error.strerror or error}") from None
+
+
+def _settings(args: argparse.Namespace) -> object:
+    from kilonova.config import ConfigError, load
 
     overrides = {
         f"kilonova.{name}": value
@@ -84,14 +101,10 @@ def run(args: argparse.Namespace) -> int:
         if value is not None
     }  # fmt: skip
     files = args.config or [p for p in (args.dir / "kilonova.toml",) if p.exists()]
-    settings = load(files, os.environ, overrides)
-    folder: Path = args.dir
-    check_folder(folder)
-    if args.detach:
-        if running.is_held(folder):
-            raise CliError(f"a cloud already runs in {folder}; `kilonova status` shows it")
-        return _detach(args, settings)
-    return _foreground(args, settings)
+    try:
+        return load(files, os.environ, overrides)
+    except ConfigError as error:
+        raise CliError(str(error), 2) from None
 
 
 def _loopback(host: str) -> bool:
@@ -109,6 +122,8 @@ def _foreground(args: argparse.Namespace, settings: object) -> int:
     if not _loopback(own.host) and not (args.tls or own.tls_cert or own.insecure):
         raise CliError(f"listening on {own.host} needs --tls (a certificate of this cloud's own) or --insecure")
     with running.hold(args.dir):
+        # What an earlier life said of itself is not true of this one.
+        (args.dir / place.STATE).unlink(missing_ok=True)
         sock = bind(own.host, own.port)
         plan = prepare(args.dir, settings, tls=args.tls)
         target = args.dir / place.LOG
@@ -125,7 +140,7 @@ def _serve(plan: object, settings: object, sock: socket.socket, *, quiet: bool) 
     from kilonova.cli.compose.whole import run as run_cloud
     from kilonova.cli.compose.whole_plan import Plan
     from kilonova.config.settings import Settings
-    from kilonova.db.errors import SchemaTooNew, StorageFull
+    from kilonova.db.errors import DatabaseError, StorageFull
 
     assert isinstance(plan, Plan)
     assert isinstance(settings, Settings)
@@ -150,11 +165,16 @@ def _serve(plan: object, settings: object, sock: socket.socket, *, quiet: bool) 
     try:
         with runner:
             runner.run(run_cloud(plan, settings, sock, ready))
-    except SchemaTooNew as error:
-        raise CliError(str(error)) from None
     except StorageFull:
-        raise CliError(f"the disk that holds {plan.folder} is full; make room and start again") from None
+        raise CliError(_full(plan.folder)) from None
+    except DatabaseError as error:
+        log.get_logger(__name__).error("the database cannot be used", exc_info=True)
+        raise CliError(str(error)) from None
     return 0
+
+
+def _full(folder: Path) -> str:
+    return f"the disk that holds {folder} is full; make room and start again"
 
 
 def banner(folder: Path, url: str, seconds: float) -> str:
