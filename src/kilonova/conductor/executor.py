@@ -167,7 +167,7 @@ class Executor:
                 continue
             b = await self._boundary(run)
             if run.ended is not None or run.state in ("done", "undone"):
-                self._end(run)
+                await self._end(run)
                 return
             if run.state == "undoing":
                 await self._undo_next(run)
@@ -215,24 +215,15 @@ class Executor:
                 self._wake(opened)
             return b
 
-    def _end(self, run: Run) -> None:
+    async def _end(self, run: Run) -> None:
         _ENDED.labels(run.row.story, run.state).inc()
         _SECONDS.labels(run.row.story).observe((self._now() - run.row.created_at) / 1e6)
         if self._on_end is not None:
             self._on_end(run)
         if run.row.target is not None:
-            self._next_in_lane(run.row.target)
-
-    def _next_in_lane(self, target: str) -> None:
-        async def look() -> None:
-            row = await self.database.fetch_one(sql.HAS_LANE_MATES, {"target": target})
+            row = await self.database.fetch_one(sql.HAS_LANE_MATES, {"target": run.row.target})
             if row is not None:
                 self._wake(row[0])
-
-        # A read that takes microseconds on SQLite; losing it costs a poll, not correctness.
-        task = asyncio.get_running_loop().create_task(look())
-        self.active[f"lane {target}"] = task
-        task.add_done_callback(lambda _: self.active.pop(f"lane {target}", None))
 
     # calls
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from kilonova.conductor.effects.ports import refused
 from kilonova.conductor.errors import Refused, Transient
 from kilonova.conductor.ports import CallContext
 from kilonova.network.port import NetworkError, NetworkPort, NetworkUnavailable, PortRequest, PortsOf
@@ -27,7 +28,7 @@ class NetworkSteps:
                 await self._network.ensure_no_ports(ports.server, ports.keep)
                 return b"null"
         except NetworkError as error:
-            raise Refused(str(error), "no_addresses" if "address" in str(error) else "network") from None
+            raise refused(error) from None
         except NetworkUnavailable as error:
             raise Transient("The network service is away.", "network", str(error)) from None
         raise Refused(f"the network port has no {method}", "internal")

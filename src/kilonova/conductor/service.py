@@ -91,7 +91,7 @@ class Conductor:
 
         `host`: the machine it runs on, its `name` unless told; `programs`: what it is, as the services table says.
         """
-        self.me = str(uuid4())
+        self.me, self._alone = str(uuid4()), alone
         self.bus, self.now_us = bus, now_us
         named: dict[str, Database] = {"global": global_, **cells}
         self._named = named
@@ -113,11 +113,15 @@ class Conductor:
         self.reconcilers: list[Reconciler] = []
         for database in dict.fromkeys(named.values()):
             names = [n for n, d in named.items() if d is database]
+            together = set(names)
+            # SQLite only: elsewhere a network's hot row would stay locked for the whole boundary.
+            if getattr(network, "database", None) is database and database.dialect == "sqlite":
+                together.add("network")
             owner = Ownership(database, self.me, name, alone=alone, now_us=now_us)
             self.owners.append(owner)
             self.executors.append(
                 Executor(
-                    database, self.ports, self.me, name=names[0], together=frozenset(names), wake=self.wake,
+                    database, self.ports, self.me, name=names[0], together=frozenset(together), wake=self.wake,
                     now_us=now_us, may_act=owner.may_act, on_end=self._ended,
                 )
             )  # fmt: skip
@@ -146,7 +150,8 @@ class Conductor:
     def wake(self, operation_id: str) -> None:
         """Tell every conductor, this one first and without the queue."""
         self.poke(operation_id)
-        self.bus.wake(OPERATION_TOPIC, operation_id)
+        if not self._alone:
+            self.bus.wake(OPERATION_TOPIC, operation_id)
 
     def poke(self, operation_id: str) -> None:
         """Look for this operation in every database of ours (ids say nothing of where they live)."""

@@ -162,7 +162,7 @@ class Op:
     database: str
     """Name of the database the operation lives in."""
     together: frozenset[str] = frozenset()
-    """Names of databases that are this same database."""
+    """Names of databases, and of ports with effects (`network`), that are this same database."""
     _ids: UUID = field(init=False)
 
     def __post_init__(self) -> None:
@@ -195,8 +195,14 @@ class Op:
         self, name: str, port: str, method: str, args: Any, output: Any = None, *, item: str = "",
         undo: Undo | None = None, task_state: str | None = None, event: str | None = None, budget_s: float = 60.0,
     ) -> Asked[Any]:  # fmt: skip
-        """Ask something outside for an idempotent effect; at least once, under one key."""
-        return Asked(Step(name, item, "call", port, method, args, output, undo, task_state, event, budget_s))
+        """Ask something outside for an idempotent effect; at least once, under one key.
+
+        Where the port is `together` with this operation's database the effect ``port.method`` is written instead.
+        """
+        kind = "call"
+        if port in self.together:
+            kind, method = "write", f"{port}.{method}"
+        return Asked(Step(name, item, kind, port, method, args, output, undo, task_state, event, budget_s))
 
     def ensure_absent(
         self, name: str, port: str, method: str, args: Any, *, resource: str, keeps: tuple[Undo, ...] = (),
@@ -206,6 +212,9 @@ class Op:
 
         `keeps` are released after the debt is paid; when the answer is True the story releases them itself.
         """
+        if port in self.together:
+            made = Step(name, item, "write", port, f"{port}.{method}", args, None, None, task_state, event, owe=True)
+            return Asked(made)
         return Asked(Step(
             name, item, "call", port, method, args, None, None, task_state, event, budget_s, True, keeps, resource,
         ))  # fmt: skip

@@ -158,8 +158,13 @@ class ChangeFeed:
             while True:
                 source.wake.clear()
                 try:
-                    while (changes := await source.advance()) != []:
+                    while True:
+                        changes = await source.advance()
+                        if changes == []:
+                            break
                         self._announce(source.db.name, changes)
+                        if changes is not None and len(changes) < _PORTION:
+                            break  # what is committed from now on wakes us again
                 except DatabaseError as error:
                     log.warning("the changes of %s wait: %s", source.db.name, error)
                 with suppress(TimeoutError):

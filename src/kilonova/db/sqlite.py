@@ -199,15 +199,22 @@ class SqliteDatabase:
         try:
             _begin(con)
             for item in batch:
-                con.execute("SAVEPOINT t")
+                # The first one needs no savepoint: there is nothing else yet that a rollback would take along.
+                apart = bool(done)
+                if apart:
+                    con.execute("SAVEPOINT t")
                 value, failure = _run(tx, item)
                 if failure is None:
                     changed = changed or tx.changed
-                elif con.in_transaction:
+                elif not con.in_transaction:
+                    raise failure  # SQLite rolled everything back itself (disk full, I/O error)
+                elif apart:
                     con.execute("ROLLBACK TO t")
                 else:
-                    raise failure  # SQLite rolled everything back itself (disk full, I/O error)
-                con.execute("RELEASE t")
+                    con.execute("ROLLBACK")
+                    _begin(con)
+                if apart:
+                    con.execute("RELEASE t")
                 done.append((item, value, failure))
             if self.commit_delay_s:
                 time.sleep(self.commit_delay_s)

@@ -172,7 +172,11 @@ def _answer(call: Call, wanted: Wanted, servers: list[Server]) -> tuple[dict[str
 
 
 def _password(length: int) -> str:
-    return "".join(secrets.choice(_LETTERS) for _ in range(length))
+    made = ""
+    while len(made) < length:
+        # 248 is the largest multiple of 62 in a byte: every letter is as likely as any other.
+        made += "".join(_LETTERS[byte % 62] for byte in secrets.token_bytes(length + 4) if byte < 248)
+    return made[:length]
 
 
 async def _idempotency(call: Call) -> tuple[idempotency.Key | None, str]:
