@@ -1,17 +1,12 @@
-"""An image service alone, with tokens that are words, in the test's own loop or behind a real HTTP server."""
+"""An image service alone, with tokens that are words."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
 import httpx2
-import uvicorn
 
 from kilonova.db.errors import StorageFull
 from kilonova.http.app import HttpApp
@@ -51,7 +46,7 @@ def full(error: Exception) -> HttpError | None:
 
 
 class Cloud:
-    """The face in the test's loop; `serve` puts it behind a socket."""
+    """The face in the test's loop."""
 
     def __init__(self, databases: Any, folder: Path, **more: Any) -> None:
         self.pools = Pools()
@@ -109,25 +104,6 @@ class Cloud:
     async def close(self) -> None:
         await self._http.aclose()
         self.pools.close()
-
-    @asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
-        """``http://127.0.0.1:PORT`` of a real server."""
-        sock = socket.socket()
-        sock.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(self.app, log_level="error", lifespan="off", http="httptools", access_log=False)
-        server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older uvicorn has it
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(server.serve(sockets=[sock]))
-            async with asyncio.timeout(10):
-                while not server.started:
-                    await asyncio.sleep(0.005)
-            try:
-                yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-            finally:
-                server.should_exit = server.force_exit = True
-                await task
 
 
 async def open_cloud(databases: Any, folder: Path, **more: Any) -> Cloud:

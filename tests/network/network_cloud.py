@@ -34,7 +34,8 @@ class Cloud:
         if body is None and data is None:
             return await self._http.request(method, url, headers=headers)
         headers["content-type"] = "application/json"
-        return await self._http.request(method, url, content=data if data is not None else encode(body), headers=headers)
+        content = data if data is not None else encode(body)
+        return await self._http.request(method, url, content=content, headers=headers)
 
     async def make(self, kind: str, *, who: str = "member", **values: Any) -> Any:
         """A new network, subnet, port, ...; its view."""

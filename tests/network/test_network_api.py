@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from image.image_cloud import DEMO, OTHER
-from network.network_cloud import Cloud
+from network.network_cloud import Cloud, open_cloud
 
 
 def kind(answer: Any) -> str:
@@ -77,7 +77,7 @@ async def test_others_see_nothing_of_mine(cloud: Cloud) -> None:
 
 
 async def test_as_many_ports_as_fit(cloud: Cloud) -> None:
-    network, subnet = await cloud.net("10.9.0.0/28")
+    network, _ = await cloud.net("10.9.0.0/28")
     answers = await asyncio.gather(
         *(cloud.call("POST", "/ports", {"port": {"network_id": network["id"]}}) for _ in range(100))
     )
@@ -149,7 +149,8 @@ async def test_both_ip_versions(cloud: Cloud) -> None:
     port = await cloud.make("port", network_id=network["id"], mac_address="fa:16:3e:01:02:03")
     got = {each["subnet_id"]: each["ip_address"] for each in port["fixed_ips"]}
     assert got == {four["id"]: "10.0.0.2", six["id"]: "fd00:1::2", auto["id"]: "fd00:2::f816:3eff:fe01:203"}
-    twin = await cloud.call("POST", "/ports", {"port": {"network_id": network["id"], "mac_address": port["mac_address"]}})
+    same = {"network_id": network["id"], "mac_address": port["mac_address"]}
+    twin = await cloud.call("POST", "/ports", {"port": same})
     assert twin.status_code == 409
 
 
@@ -312,8 +313,6 @@ async def test_tags(cloud: Cloud) -> None:
 
 
 async def test_quota(databases: Any) -> None:
-    from network.network_cloud import open_cloud
-
     cloud = await open_cloud(databases, network=10)
     try:
         body = {"network": {"name": "n"}}
