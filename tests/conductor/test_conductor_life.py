@@ -7,6 +7,7 @@ import pytest
 
 from conductor.small_cloud import small_cloud
 from kilonova.compute.virt.sim.world import HostSize
+from kilonova.model.placement import Conflict
 
 
 @pytest.fixture
@@ -63,6 +64,24 @@ async def test_many_at_once_all_or_none(databases, tmp_path):
         assert {(await cloud.settled(u, "active", "error")).vm_state for u in uuids} == {"error"}
         uuids = await cloud.create(6)
         assert {(await cloud.settled(u, "active", "error")).vm_state for u in uuids} == {"active"}
+
+
+async def test_places_of_a_refused_claim_are_given_back(cloud, monkeypatch):
+    """Whoever asks next is not told that the cloud is full of servers that will never be."""
+    from kilonova.conductor.effects import claim as effects
+
+    async def refuse(tx, claims):
+        return Conflict(reason="full", provider="")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(effects.claims, "claim_many", refuse)
+        (uuid,) = await cloud.create()
+        server = await cloud.settled(uuid, "error")
+    assert "filled up meanwhile" in server.fault
+    assert list(cloud.scheduler.columns.holds.all()) == []
+    (uuid,) = await cloud.create()
+    await cloud.settled(uuid, "active")
+    assert await cloud.audit() == []
 
 
 async def test_delete_before_it_is_placed(cloud):

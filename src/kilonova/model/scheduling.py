@@ -62,6 +62,12 @@ class Place(Struct, frozen=True, array_like=True):
     alternates: tuple[HostRef, ...] = ()
 
 
+class GiveBack(Struct, frozen=True):
+    """Places that were chosen and will not be claimed."""
+
+    servers: tuple[str, ...]
+
+
 class FilterStep(Struct, frozen=True, array_like=True, gc=False):
     """One filter in order."""
 

@@ -11,7 +11,7 @@ from kilonova.conductor.operations.bury import enter
 from kilonova.conductor.story import Context, Done, Op, Undo, done, story
 from kilonova.db.database import Tx
 from kilonova.model.operation import BuryInputs, ScheduleInputs
-from kilonova.model.scheduling import Choice, Request, demand
+from kilonova.model.scheduling import Choice, GiveBack, Request, demand
 
 _TRIES = 8
 
@@ -65,6 +65,8 @@ async def schedule(op: Op, inputs: ScheduleInputs) -> Done:
         )  # fmt: skip
         if claimed.ok:
             break
+        # Held places count as taken in every decision of this process.
+        await op.ask("give_back", "scheduler", "refused", GiveBack(inputs.servers), item=str(attempt))
         if len(inputs.servers) == 1 and claimed.provider:
             tried = tried | {claimed.provider}
     if not claimed.ok:
