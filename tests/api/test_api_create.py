@@ -167,3 +167,8 @@ async def test_names_hosts_and_hints_are_kept(cloud: Cloud) -> None:
     assert shown["scheduler_hints"] == {"same_host": IMAGE}
     assert shown["image"]["properties"] == {"hw_disk_bus": "virtio"}
     assert shown["flavor"]["original_name"] == "m1.nano"
+
+
+async def test_addresses_are_kept_in_their_shortest_form(cloud: Cloud) -> None:
+    uuid = await cloud.boot(accessIPv6="0000:0000:0000:0000:0000:babe:220.12.22.2")
+    assert (await cloud.get(f"/servers/{uuid}"))["server"]["accessIPv6"] == "::babe:dc0c:1602"

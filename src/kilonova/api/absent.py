@@ -13,13 +13,20 @@ from typing import Any
 import msgspec
 
 from kilonova.api.operation import ANYONE, Call, Function, Operation
+from kilonova.api.servers.finding import find
 from kilonova.http.errors import BadRequest, Gone, NotImplementedHere
 
 _Row = tuple[str, str, str | None, int, int, int, str]
 
 
-def _function(status: int, what: str) -> Function:
+def _function(status: int, what: str, rule: str) -> Function:
     async def answer(call: Call) -> Any:
+        # Who may not, or asks about what is not there, learns that and no more.
+        if status == 501 and rule:
+            if "server_id" in call.params:
+                await find(call, rule)
+            else:
+                call.authorize(rule)
         if status == 410:
             raise Gone("This resource is no longer available. No forwarding address is given.")
         if status == 400:
@@ -32,9 +39,9 @@ def _function(status: int, what: str) -> Function:
 def operations() -> Iterator[Operation]:
     """Return one operation a row."""
     rows = msgspec.json.decode(Path(__file__).with_name("absent.json").read_bytes(), type=list[_Row])
-    for method, path, action, since, until, status, _rule in rows:
+    for method, path, action, since, until, status, rule in rows:
         what = f"{method} {path}" + (f" ({action})" if action else "")
         yield Operation(
             method=method, path=path, action=action, since=since, until=until, rule=ANYONE,
-            function=_function(status, what),
+            function=_function(status, what, rule),
         )  # fmt: skip

@@ -6,10 +6,9 @@ from kilonova.http.errors import BadRequest
 
 
 def page_size(limit: str | None, most: int) -> int:
-    """How many items to show: what was asked for, at most `most`; 0 is the most as well."""
+    """How many items to show: what was asked for, at most `most`; 0 shows none."""
     if limit is None:
         return most
     if not limit.isascii() or not limit.isdigit():
         raise BadRequest(f"limit param must be an integer, not {limit[:50]!r}")
-    asked = int(limit[:20])
-    return min(asked, most) if asked else most
+    return min(int(limit[:20]), most)

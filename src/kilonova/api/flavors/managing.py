@@ -19,11 +19,8 @@ _MANAGE = "os_compute_api:os-flavor-manage:"
 _ACCESS = "os_compute_api:os-flavor-access"
 
 
-async def _insert(tx: Tx, args: tuple[FlavorRow, str]) -> None:
-    new, project = args
+async def _insert(tx: Tx, new: FlavorRow) -> None:
     await rows.insert(tx, new)
-    if not new.is_public and project:
-        await rows.grant(tx, new.flavor_id, project)
 
 
 @operation("POST", "/flavors", _MANAGE + "create", body=FLAVOR.body("create"))
@@ -39,7 +36,7 @@ async def create(call: Call) -> Any:
         created_at=call.services.clock(),
     )  # fmt: skip
     try:
-        await call.services.databases.global_.write(_insert, (new, call.project_id))
+        await call.services.databases.global_.write(_insert, new)
     except rows.NameTaken:
         raise Conflict(f"Flavor with name {new.name} or ID {new.flavor_id} already exists.") from None
     return {"flavor": SHOW.render(new, call.request.state["base"], call.version, flags_of(call))}

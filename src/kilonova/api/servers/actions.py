@@ -112,6 +112,8 @@ async def set_state(call: Call) -> None:
         raise missing(found.server.uuid)
     if outcome.refused is not None:
         raise Conflict(outcome.refused)
+    if not outcome.already:
+        call.services.wake("operation", asked.operation_id)
 
 
 async def console_output(call: Call) -> Any:
@@ -129,7 +131,11 @@ async def console_output(call: Call) -> Any:
         raise Conflict(f"The host of instance {server.uuid} cannot be asked now; try again") from None
     except LookupError:
         raise NotFound(f"Unable to get console for instance {server.uuid}") from None
-    return {"output": msgspec.json.decode(raw, type=ConsoleOutput).output}
+    output = msgspec.json.decode(raw, type=ConsoleOutput).output
+    if lines is not None:
+        # A line break at the end begins one more line.
+        output = "\n".join(output.split("\n")[-lines:]) if lines else ""
+    return {"output": output}
 
 
 _LENGTH = {"type": ["integer", "string", "null"], "pattern": "^-?[0-9]+$", "minimum": -1, "maximum": MAX_INT,

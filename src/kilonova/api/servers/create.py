@@ -18,7 +18,7 @@ from kilonova.api.microversion.version import LATEST
 from kilonova.api.operation import Call, Span, operation
 from kilonova.api.servers import request_schemas as r
 from kilonova.api.servers.fields import SERVER
-from kilonova.api.servers.naming import host_name, numbered
+from kilonova.api.servers.naming import address, host_name, numbered
 from kilonova.api.servers.wanted import Wanted, encode, flag, understand
 from kilonova.db.database import Tx
 from kilonova.db.queries import idempotency, quota, server_index
@@ -130,7 +130,7 @@ def _build(call: Call, wanted: Wanted, count: int, sealed: str | None) -> tuple[
                 metadata=encode(body.get("metadata", {})).decode(),
                 tags=encode(sorted(set(body.get("tags", ())))).decode(),
                 security_groups=encode(wanted.security_groups).decode(), hints=encode(wanted.hints).decode(),
-                access_ip_v4=body.get("accessIPv4", ""), access_ip_v6=body.get("accessIPv6", ""),
+                access_ip_v4=address(body.get("accessIPv4", "")), access_ip_v6=address(body.get("accessIPv6", "")),
                 disk_config=body.get("OS-DCF:diskConfig", "MANUAL"), reservation_id=reservation, launch_index=index,
                 extra=encode(extra).decode(), operation_id=operation_id, next_number=2, created_at=now, updated_at=now,
             )

@@ -139,12 +139,9 @@ def _scope(call: Call, asked: dict[str, list[str]], detail: bool) -> tuple[str |
     """(project to show or None, whether all projects are meant)."""
     everyone = False
     given = _last(asked, "all_tenants")
-    admin = call.policy.is_admin(call.creds)
     project = _last(asked, "tenant_id") or _last(asked, "project_id")
     if given is not None:
         everyone = True if given == "" else _truth(given, "all_tenants")
-    elif project is not None and "tenant_id" in asked and admin:
-        everyone = True
     if everyone:
         call.authorize(f"os_compute_api:servers:{'detail' if detail else 'index'}:get_all_tenants")
         return project, True

@@ -44,7 +44,7 @@ async def _detail(call: Call) -> Response:
 
 async def _list(call: Call, view: str) -> Response:
     wanted = understand(call, view == "detail")
-    if wanted.nothing:
+    if wanted.nothing or not wanted.limit:
         return Response(200, b'{"servers":[]}', media="application/json")
     flags = flags_of(call, None) if view == "detail" else frozenset()
     render = renderer(view, await look_of(call, flags), call.version, flags)
@@ -163,7 +163,7 @@ class _Step:
         if horizon is not None and len(servers) < wanted.limit:
             return horizon
         shown: dict[str, Any] = {"servers": render(servers)}
-        if len(servers) == wanted.limit:
+        if servers and len(servers) == wanted.limit:
             call = self.call
             base: Base = call.request.state["base"]
             shown["servers_links"] = base.next_page(call.operation.path, call.request.query, servers[-1].uuid)

@@ -1,7 +1,8 @@
-"""Names made from what a user called a server."""
+"""Names and addresses in the form they are kept in."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 _SEPARATORS = re.compile(r"[ _.]+")
@@ -21,3 +22,8 @@ def numbered(name: str, index: int, count: int, most: int = 255) -> str:
         return name
     suffix = f"-{index + 1}"
     return name[: most - len(suffix)] + suffix
+
+
+def address(text: str) -> str:
+    """An address in its shortest spelling; the empty text stays."""
+    return str(ipaddress.ip_address(text)) if text else ""

@@ -11,11 +11,12 @@ from kilonova.api.operation import WEIGHED, Call, operation
 from kilonova.api.servers.admitting import delete_server
 from kilonova.api.servers.fields import SERVER
 from kilonova.api.servers.finding import Found, find, locate, missing
+from kilonova.api.servers.naming import address
 from kilonova.api.servers.viewing import answer
 from kilonova.db.database import Tx
 from kilonova.db.queries import server_index
 from kilonova.db.queries.server_state import change
-from kilonova.http.errors import BadRequest, Conflict
+from kilonova.http.errors import Conflict
 from kilonova.http.message import Response
 from kilonova.model.server import Server
 
@@ -58,8 +59,9 @@ async def update(call: Call) -> Response:
     fields = {_COLUMNS[name]: value for name, value in body.items() if name in _COLUMNS}
     if "name" in fields:
         fields["name"] = fields["name"].strip()
-    if not fields and not call.relaxed:
-        raise BadRequest("There is nothing to update in the request.")
+    for column in ("access_ip_v4", "access_ip_v6"):
+        if column in fields:
+            fields[column] = address(fields[column])
     if "pinned_availability_zone" in body:
         _repin(found.server, body["pinned_availability_zone"])
     uuid = found.server.uuid

@@ -13,7 +13,7 @@ from kilonova.db.database import Tx
 from kilonova.db.queries.operations import open_operation, supersede_lane
 from kilonova.db.queries.server_state import START_ACTION, emit_state, state_payload
 from kilonova.db.statement import Statement
-from kilonova.model.operation import NewOperation
+from kilonova.model.operation import NewOperation, ResetInputs
 from kilonova.model.server import Server
 from kilonova.model.state_machine import DELETING, Rule, Standing, refusal
 
@@ -139,17 +139,30 @@ async def admit_unplaced_delete(tx: Tx, asked: Admission) -> Admitted:
 
 
 async def reset_state(tx: Tx, asked: Admission, vm_state: str) -> Admitted:
-    """Set a server's state by an admin's word and take its lane from whatever holds it (1.18)."""
+    """Set a server's state by an admin's word and take its lane from whatever holds it (1.18).
+
+    Shown at once; a `reset` operation ends what was under way. A delete is not stopped: it always ends by itself.
+    """
     for _ in range(_TRIES):
         row = await tx.fetch_one(_STANDING, {"uuid": asked.server})
         if row is None:
             return Admitted(gone=True)
-        number, generation = row[6], row[7]
+        if row[1] == DELETING:
+            return Admitted(already=True)
+        number, generation, project = row[6], row[7], row[8]
         params = {
             "uuid": asked.server, "vm_state": vm_state, "generation": generation, "number": number, "now": asked.now,
         }  # fmt: skip
         if await tx.execute(_RESET, params):
             await supersede_lane(tx, asked.server, number, asked.now)
+            inputs = msgspec.json.encode(ResetInputs(server=asked.server, vm_state=vm_state))
+            await open_operation(
+                tx,
+                NewOperation(
+                    id=asked.operation_id, story="reset", target=asked.server, number=number, inputs=inputs,
+                    request_id=asked.request_id, user_id=asked.user_id, project_id=project, created_at=asked.now,
+                ),
+            )  # fmt: skip
             await record_action(tx, asked, "resetState")
             await emit_state(tx, asked.server, asked.now)
             return Admitted()

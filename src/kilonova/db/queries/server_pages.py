@@ -38,7 +38,7 @@ _TIME_OR_NULL = frozenset({"launched_at", "terminated_at", "deleted_at"})
 _NUMBERS = frozenset(
     {
         "number", "power_state", "progress", "vcpus", "memory_mb", "root_gb", "ephemeral_gb", "config_drive",
-        "launch_index", "next_number", "generation", "created_at", "updated_at", *_TIME_OR_NULL,
+        "launch_index", "next_number", "host_number", "generation", "created_at", "updated_at", *_TIME_OR_NULL,
     }
 )  # fmt: skip
 _HEAVY = ("user_data", "key_data")
