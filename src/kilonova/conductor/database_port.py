@@ -26,8 +26,12 @@ class DatabasePort:
         database = self._databases[target]
         effect = EFFECTS[method]
         source = self._databases["global"]
-        context = replace(call.context, source=None if source is database else source, opened=[])
         try:
+            # Before the transaction: one transaction, one database.
+            given = None
+            if effect.reads is not None and source is not database:
+                given = await effect.reads(source, msgspec.json.decode(args, type=effect.args))
+            context = replace(call.context, given=given, opened=[])
             output = await database.write(_once, (effect, args, call.key, context))
         except (Busy, StorageFull) as error:
             raise Transient("The database is busy.", "database", str(error)) from error

@@ -33,13 +33,14 @@ class Context:
     project_id: str
     now: int
     dialect: str
-    source: Database | None = None
-    """The operation's own database, when the effect runs in another one."""
+    given: Any = None
+    """What the effect's `reads` found in the operation's own database, when the effect runs in another one."""
     opened: list[str] = field(default_factory=list)
     """Ids of operations that the effect opened: conductors are woken for them after the commit."""
 
 
 EffectFunction = Callable[[Tx, Any, Context], Awaitable[Any]]
+EffectReads = Callable[[Database, Any], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +54,22 @@ class Effect:
     function: EffectFunction
     args: Any
     output: Any
+    reads: EffectReads | None = None
+    """``async def f(global database, args)``: read before the transaction when that is in another database."""
 
 
 EFFECTS: dict[str, Effect] = {}
 
 
-def effect(name: str, args: Any, output: Any = None) -> Callable[[EffectFunction], Effect]:
+def effect(
+    name: str, args: Any, output: Any = None, *, reads: EffectReads | None = None
+) -> Callable[[EffectFunction], Effect]:
     """Register ``async def f(tx, args, context) -> output`` under `name`."""
 
     def register(function: EffectFunction) -> Effect:
         if name in EFFECTS:
             raise ValueError(f"two effects named {name}")
-        EFFECTS[name] = made = Effect(name, function, args, output)
+        EFFECTS[name] = made = Effect(name, function, args, output, reads)
         return made
 
     return register

@@ -53,10 +53,18 @@ class Indexed(Struct, frozen=True, kw_only=True):
     """Server -> the request that deleted it before it was placed."""
 
 
-async def _requests(tx: Tx, servers: tuple[str, ...], source: Database | None) -> list[Server]:
-    """The rows as the API wrote them, from this database or from the global one beside it."""
-    found = await (placing.requests(tx, servers) if source is None else placing.requests_of(source, servers))
+async def _requests(tx: Tx, servers: tuple[str, ...], context: Context) -> list[Server]:
+    """The rows as the API wrote them, from this database or as read from the global one."""
+    found: list[str] = await placing.requests(tx, servers) if context.given is None else context.given
     return [_server.decode(text) for text in found]
+
+
+async def _placed_requests(source: Database, args: PlaceArgs) -> list[str]:
+    return await placing.requests_of(source, tuple(place.server for place in args.places))
+
+
+async def _buried_requests(source: Database, args: BuryInputs) -> list[str]:
+    return await placing.requests_of(source, args.servers)
 
 
 def guest_spec(server: Server) -> GuestSpec:
@@ -71,11 +79,11 @@ def guest_spec(server: Server) -> GuestSpec:
     )  # fmt: skip
 
 
-@effect("place", PlaceArgs)
+@effect("place", PlaceArgs, reads=_placed_requests)
 async def place(tx: Tx, args: PlaceArgs, context: Context) -> None:
     """Insert each server's row and its `build` operation."""
     by_id = {p.server: p for p in args.places}
-    for server in await _requests(tx, tuple(by_id), context.source):
+    for server in await _requests(tx, tuple(by_id), context):
         where = by_id[server.uuid]
         if await server_state.exists(tx, server.uuid):
             continue
@@ -114,10 +122,10 @@ async def _start_action(tx: Tx, server: Server, action_id: str, context: Context
     )  # fmt: skip
 
 
-@effect("stand_in_error", BuryInputs)
+@effect("stand_in_error", BuryInputs, reads=_buried_requests)
 async def stand_in_error(tx: Tx, args: BuryInputs, context: Context) -> None:
     """Insert servers that found no host as ERROR, with the reason."""
-    for server in await _requests(tx, args.servers, context.source):
+    for server in await _requests(tx, args.servers, context):
         if await server_state.exists(tx, server.uuid):
             continue
         fault = Fault(

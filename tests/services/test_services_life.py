@@ -1,0 +1,119 @@
+"""Two API, two conductor and one compute process on PostgreSQL over ZeroMQ: servers live through what processes die of."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kilonova.cli.manage.look import audit
+from kilonova.db.open import open_databases
+from services.services_cloud import SeveralProcesses, until
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+
+async def test_a_server_lives_through_both_apis(several: SeveralProcesses) -> None:
+    async with several.client("api-1") as one, several.client("api-2") as two:
+        server = await one.create("walk")
+        await two.settled([server], "ACTIVE")
+        shown = (await two.get(f"/servers/{server}"))["server"]
+        assert shown["addresses"]
+        console = await two.act(server, {"os-getConsoleOutput": {}})
+        assert "output" in console
+        await two.act(server, {"os-stop": None})
+        await one.settled([server], "SHUTOFF")
+        await one.delete(server)
+        await two.settled([server], "DELETED")
+
+
+async def test_hosts_are_shown_up_at_every_api(several: SeveralProcesses) -> None:
+    for api in ("api-1", "api-2"):
+        async with several.client(api, "kilonova-admin") as admin:
+
+            async def all_up(admin: Any = admin) -> bool:
+                found = (await admin.get("/os-services?binary=nova-compute"))["services"]
+                return len(found) == 5 and {each["state"] for each in found} == {"up"}
+
+            await until(all_up, "five hosts to be up")
+
+
+async def test_events_go_on_at_the_other_api(several: SeveralProcesses) -> None:
+    """What one API told and what the other tells after it is everything, once, in order."""
+    async with several.client("api-1") as one, several.client("api-2") as two:
+        seen: list[tuple[str, int]] = []
+        async with one.events() as events:
+            resume = (await anext(events))["id"]
+            first = await one.create("stream")
+            async with asyncio.timeout(20):
+                async for event in events:
+                    resume = event["id"]
+                    if event.get("event") == "server":
+                        seen.append((event["data"]["id"], event["data"]["generation"]))
+                        break
+        # Nobody listens now.
+        await two.settled([first], "ACTIVE")
+        async with two.events(resume) as events, asyncio.timeout(20):
+            await one.delete(first)
+            async for event in events:
+                assert event.get("event") != "reset"
+                if event.get("event") != "server":
+                    continue
+                seen.append((event["data"]["id"], event["data"]["generation"]))
+                if event["data"]["state"].get("vm_state") == "deleted":
+                    break
+        mine = [generation for server, generation in seen if server == first]
+        assert mine == sorted(set(mine))
+        await one.settled([first], "DELETED")
+
+
+async def test_a_killed_conductor_leaves_its_work_to_the_other(several: SeveralProcesses) -> None:
+    victim = several.processes["conductor-1"]
+    async with several.client("api-1") as one, several.client("api-2") as two:
+        creates = [asyncio.create_task((one, two)[n % 2].create(f"many-{n}")) for n in range(20)]
+        done, _ = await asyncio.wait(creates, return_when=asyncio.FIRST_COMPLETED)
+        assert done
+        victim.kill()
+        servers = list(await asyncio.gather(*creates))
+        await one.settled(servers, "ACTIVE")
+        victim.start()
+        deletes = [asyncio.create_task((one, two)[n % 2].delete(server)) for n, server in enumerate(servers)]
+        await asyncio.gather(*deletes)
+        await two.settled(servers, "DELETED")
+
+
+async def test_a_killed_compute_process_comes_back_to_its_guests(several: SeveralProcesses) -> None:
+    node = several.processes["node-1"]
+    async with several.client("api-2") as two:
+        before = await two.create("before")
+        await two.settled([before], "ACTIVE")
+        node.kill()
+        during = await two.create("during")
+        node.start()
+        await two.settled([before, during], "ACTIVE")
+        await two.act(before, {"reboot": {"type": "HARD"}})
+        await two.settled([before], "ACTIVE")
+        for server in (before, during):
+            await two.delete(server)
+        await two.settled([before, during], "DELETED")
+
+
+async def test_nothing_is_left_behind(several: SeveralProcesses) -> None:
+    async with await open_databases(several.urls, create=False) as databases:
+
+        async def clean() -> bool:
+            return not await audit(databases, several.sim_world)
+
+        try:
+            await until(clean, "the audit to find nothing", 10)
+        except AssertionError:
+            assert await audit(databases, several.sim_world) == []
+
+
+def test_every_process_ends_in_time(several: SeveralProcesses) -> None:
+    ends = {process.name: process.stop() for process in reversed(several.processes.values()) if process.child}
+    assert len(ends) == 5
+    assert all(code == 0 and seconds < 3 for code, seconds in ends.values()), ends
+    for process in several.processes.values():
+        assert "Traceback" not in process.said(), process.said()
