@@ -27,7 +27,7 @@ from kilonova.conductor.service import Conductor
 from kilonova.db.database import Database, Tx
 from kilonova.db.open import Databases
 from kilonova.db.queries import quota, server_index, server_state
-from kilonova.db.queries.admission import Admission, Admitted, admit, admit_unplaced_delete
+from kilonova.db.queries.admission import Admission, Admitted, admit, admit_unplaced_delete, reset_state
 from kilonova.db.queries.operations import open_operation
 from kilonova.db.statement import Statement
 from kilonova.model import state_machine
@@ -49,6 +49,9 @@ USER = "22222222-2222-4222-8222-222222222222"
 FLAVOR = Flavor(flavor_id="1", name="m1.tiny", vcpus=1, memory_mb=512, root_gb=1)
 NETWORK = RequestedNetwork(network_id="33333333-3333-4333-8333-333333333333")
 QUOTAS = {"instances": 1000, "cores": 1000, "ram": 1 << 30}
+
+
+_OPEN = Statement("SELECT id FROM operations WHERE target = :server AND ended_at IS NULL LIMIT 1")
 
 
 def now_us() -> int:
@@ -236,11 +239,26 @@ class SmallCloud:
             await executor.poll()
         return uuids
 
-    async def act(self, uuid: str, rule: state_machine.Rule, inputs: msgspec.Struct) -> Admitted:
-        asked = Admission(
+    @staticmethod
+    def asked(uuid: str, rule: state_machine.Rule, inputs: msgspec.Struct) -> Admission:
+        return Admission(
             server=uuid, rule=rule, operation_id=str(uuid4()), inputs=msgspec.json.encode(inputs),
             request_id=f"req-{uuid4()}", user_id=USER, project_id=PROJECT, passes_lock=False, now=now_us(),
         )  # fmt: skip
+
+    async def reset(self, uuid: str, vm_state: str) -> Admitted:
+        asked = self.asked(uuid, state_machine.DELETE, ServerInputs(server=uuid))
+        answer = Admitted(gone=True)
+        for database in (*self.databases.cells.values(),):
+            answer = await database.write(_reset, (asked, vm_state))
+            if not answer.gone:
+                break
+        for executor in self.conductor.executors:
+            await executor.poll()
+        return answer
+
+    async def act(self, uuid: str, rule: state_machine.Rule, inputs: msgspec.Struct) -> Admitted:
+        asked = self.asked(uuid, rule, inputs)
         answer = Admitted(gone=True)
         for database in (*self.databases.cells.values(),):
             answer = await database.write(admit, asked)
@@ -293,6 +311,13 @@ class SmallCloud:
                 return Server(**dict(zip(server_state.COLUMNS, row, strict=True)))
         return None
 
+    async def under_way(self, uuid: str) -> bool:
+        """Whether any operation on the server is open, superseded ones too."""
+        for database in dict.fromkeys(self.databases.cells.values()):
+            if await database.fetch_one(_OPEN, {"server": uuid}) is not None:
+                return True
+        return False
+
     async def settled(self, uuid: str, *states: str, seconds: float = 20.0) -> Server | None:
         """The server once it is in one of `states` with nothing under way (``deleted`` = gone)."""
         found: list[Server | None] = [None]
@@ -303,13 +328,17 @@ class SmallCloud:
                 return "deleted" in states and await self.databases.global_.fetch_one(
                     server_index.FIND, {"uuid": uuid}
                 ) is None
-            return server.task_state is None and server.vm_state in states
+            return server.task_state is None and server.vm_state in states and not await self.under_way(uuid)
 
         try:
             await self.until(look, f"server {uuid} to be {states}", seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}; it is {found[0]!r}, {found[0] and found[0].fault}") from None
         return found[0]
+
+
+async def _reset(tx: Tx, args: tuple[Admission, str]) -> Admitted:
+    return await reset_state(tx, *args)
 
 
 async def _create(tx: Tx, args: tuple[list[str], tuple[RequestedNetwork, ...], str | None]) -> None:

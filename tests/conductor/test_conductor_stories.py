@@ -70,6 +70,7 @@ SCENARIOS = {
     "start": Scenario(boot_and_stop, lambda c, u: c.power_on(u), 1, "active", ("stopped", "active")),
     "stop": Scenario(boot, lambda c, u: c.power_off(u), 1, "stopped", ("active", "stopped")),
     "reboot": Scenario(boot, lambda c, u: c.reboot(u, "HARD"), 1, "active", ("active",)),
+    "reset": Scenario(boot, lambda c, u: c.reset(u, "error"), 1, "error", ("error",)),
 }
 STORY_NAMES = sorted(SCENARIOS)
 
@@ -348,6 +349,31 @@ async def test_a_zombie_does_no_harm(cloud, story):
             await owner._adopt_all()
 
     await each_call(cloud, story, hold_before, after=revive, states=(SCENARIOS[story].done,))
+
+
+async def reset_now(box, at, uuid):
+    """An admin's word ends what was under way; what it left behind goes with the server."""
+    cloud = box[0]
+    answer = await cloud.reset(uuid, "error")
+    if answer.gone:  # not in a cell yet
+        at.release.set()
+        return
+    if not answer.already:
+        server = await cloud.server(uuid)
+        assert (server.vm_state, server.task_state) == ("error", None)
+    at.release.set()
+    await cloud.settled(uuid, "error", "active", "deleted")
+    assert not await cloud.under_way(uuid)
+
+
+@pytest.mark.parametrize("story", STORY_NAMES)
+async def test_reset_in_the_middle_of_each_call_and_a_delete_then(cloud, story):
+    async def after(box, at, uuid):
+        await reset_now(box, at, uuid)
+        if await box[0].server(uuid) is not None:
+            await box[0].delete(uuid)
+
+    await each_call(cloud, story, hold_before, after=after, states=("active", "error", "deleted"))
 
 
 async def delete_now(box, at, uuid):

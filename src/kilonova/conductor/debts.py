@@ -23,6 +23,10 @@ from kilonova.model.command import Fence
 log = get_logger(__name__)
 
 
+_SUPERSEDED = frozenset({"power", "fence"})
+"""What nobody wants any more once a later operation commands the guest."""
+
+
 class _Call(Struct):
     port: str
     method: str
@@ -61,7 +65,7 @@ class Reconciler:
                 for n, kept in enumerate(facts.undo.keeps):
                     await self._perform(kept, facts, operation_id, f"{facts.key}/keeps/{n}")
             except Lost as error:
-                if facts.undo.resource != "power":
+                if facts.undo.resource not in _SUPERSEDED:
                     await self._database.write(_write, (sql.TRY_DEBT, debt_id, str(error), self._now(), ""))
                     continue
                 # A later operation commands the guest: what this one owed is no longer wanted.

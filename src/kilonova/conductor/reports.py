@@ -8,7 +8,7 @@ server whose guest has stopped by itself is stopped by an operation, recorded wi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import msgspec
@@ -52,7 +52,7 @@ class Reports:
         self._ratios, self._beat, self._wake, self._now = ratios, beat, wake, now_us
         self._members: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._seen: dict[str, tuple[str, int]] = {}
-        self._full: dict[str, HostReport] = {}
+        self._full: dict[str, _Full] = {}
         """The last full report of each host."""
         self.unknown_guests: dict[tuple[str, str], GuestFact] = {}
         """Guests that a host shows and no record owns, for `doctor`: (host, uuid) -> fact."""
@@ -100,9 +100,10 @@ class Reports:
         _, database = self._cell(report.host)
         facts = {g.uuid: g for g in report.guests}
         before = self._full.get(report.host)
-        opened = await database.write(_levels, (report, facts, before, self._now()))
+        now = self._now()
+        opened = await database.write(_levels, (report, facts, before, now))
         if report.full:
-            self._full[report.host] = report
+            self._full[report.host] = _Full(report, now)
         for operation_id in opened:
             self._wake(operation_id)
         if report.full:
@@ -130,15 +131,25 @@ async def _record(tx: Tx, args: tuple[list[HostRecord], Ratios, int]) -> None:
         await services.enter(tx, host, "nova-compute", cells[host], now)
 
 
-def _said_before(before: HostReport | None, uuid: str, fact: GuestFact | None) -> bool:
-    """Whether the full report before this one said the same of a server."""
-    if before is None or uuid in before.busy:
+class _Full(NamedTuple):
+    """A full report and when it came, in microseconds."""
+
+    report: HostReport
+    came: int
+
+
+def _said_before(before: _Full | None, uuid: str, fact: GuestFact | None, changed: int) -> bool:
+    """Whether the full report before this one said the same of a server as it still stood then.
+
+    A host looks anew only after its last report was acknowledged: so this report's look came after `changed` too.
+    """
+    if before is None or uuid in before.report.busy or changed >= before.came:
         return False
-    told = next((g for g in before.guests if g.uuid == uuid), None)
+    told = next((g for g in before.report.guests if g.uuid == uuid), None)
     return (told.power_state if told else None) == (fact.power_state if fact else None)
 
 
-async def _levels(tx: Tx, args: tuple[HostReport, dict[str, GuestFact], HostReport | None, int]) -> list[str]:
+async def _levels(tx: Tx, args: tuple[HostReport, dict[str, GuestFact], _Full | None, int]) -> list[str]:
     """Bring power states in line with what the host sees; the operations opened for guests that stopped.
 
     What the host saw before a command that we know to be done is not believed. Of a server that the host has no
@@ -154,12 +165,12 @@ async def _levels(tx: Tx, args: tuple[HostReport, dict[str, GuestFact], HostRepo
             row = await tx.fetch_one(sql.ONE, {"uuid": uuid})
             if row is not None and row[0] == report.host:
                 rows.append((uuid, *row[1:]))
-    for uuid, vm_state, task_state, power_state, generation, host_number in rows:
+    for uuid, vm_state, task_state, power_state, generation, host_number, changed in rows:
         if vm_state == "building" or task_state is not None or uuid in report.busy:
             continue
         number = report.numbers.get(uuid)
         fact = facts.get(uuid)
-        if number < host_number if number is not None else not _said_before(before, uuid, fact):
+        if number < host_number if number is not None else not _said_before(before, uuid, fact, changed):
             continue
         power = fact.power_state if fact is not None else PowerState.NOSTATE
         if int(power) != power_state:

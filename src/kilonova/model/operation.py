@@ -80,6 +80,13 @@ class RebootInputs(Struct, frozen=True, kw_only=True):
     """SOFT or HARD."""
 
 
+class ResetInputs(Struct, frozen=True, kw_only=True):
+    """`reset`: an admin's word on a server's state, shown already, made true of what was under way."""
+
+    server: str
+    vm_state: str
+
+
 class NewOperation(Struct, frozen=True, kw_only=True):
     """A row of `operations` about to be inserted with the effect that asked for it."""
 

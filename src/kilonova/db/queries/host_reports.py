@@ -5,10 +5,12 @@ from __future__ import annotations
 from kilonova.db.statement import Statement
 
 ON_HOST = Statement(
-    """SELECT uuid, vm_state, task_state, power_state, generation, host_number FROM servers WHERE host = :host"""
+    """SELECT uuid, vm_state, task_state, power_state, generation, host_number, updated_at
+       FROM servers WHERE host = :host"""
 )
 ONE = Statement(
-    """SELECT host, vm_state, task_state, power_state, generation, host_number FROM servers WHERE uuid = :uuid"""
+    """SELECT host, vm_state, task_state, power_state, generation, host_number, updated_at
+       FROM servers WHERE uuid = :uuid"""
 )
 POWER = Statement(
     """UPDATE servers SET power_state = :power_state, generation = generation + 1, updated_at = :now
