@@ -111,8 +111,8 @@ class SeveralProcesses:
         self.control = folder / "control.conf"
         self.control.write_text(
             f"[DEFAULT]\ntransport_url = {transport}\n"
-            f"[api_database]\nconnection = {global_url}\n"
-            f"[database]\nconnection = {cell_url}\n"
+            f"[api_database]\nconnection = {global_url}\nmax_pool_size = 5\n"
+            f"[database]\nconnection = {cell_url}\nmax_pool_size = 5\n"
             f"[kilonova]\ndir = {folder / 'control'}\nqueue_keys = {keys}\n"
             "[quota]\ninstances = 100\ncores = 200\nram = 204800\n"
         )

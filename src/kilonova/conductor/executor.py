@@ -22,7 +22,7 @@ from kilonova.conductor.ports import CallContext, Ports
 from kilonova.conductor.run import Known, Row, Run, prepare, refusal_json
 from kilonova.conductor.story import STORIES, Context, Step, Undo, encode
 from kilonova.db.database import Database
-from kilonova.db.errors import DatabaseError
+from kilonova.db.errors import DatabaseError, UniqueViolation
 from kilonova.db.queries import journal as sql
 from kilonova.db.queries import server_state
 from kilonova.log import bound, get_logger
@@ -206,6 +206,11 @@ class Executor:
                 commit.rewind(b)
                 refused[error.step.key] = error.error
                 continue
+            except UniqueViolation:
+                commit.rewind(b)
+                if await self._taken(run):
+                    raise Lost(run.row.id) from None
+                raise
             except BaseException:
                 commit.rewind(b)
                 raise
@@ -214,6 +219,14 @@ class Executor:
             for opened in b.opened:
                 self._wake(opened)
             return b
+
+    async def _taken(self, run: Run) -> bool:
+        """Whether another conductor was faster: its records are then in the way of ours."""
+        facts = await self.database.fetch_one(sql.LOAD, {"id": run.row.id})
+        if facts is None:
+            return True
+        row = Row(*facts)
+        return row.ended_at is not None or (row.owner, row.epoch) != (run.row.owner, run.row.epoch)
 
     async def _end(self, run: Run) -> None:
         _ENDED.labels(run.row.story, run.state).inc()

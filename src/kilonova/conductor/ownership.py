@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from hashlib import blake2b
 
 from kilonova.db.database import Database, Tx
 from kilonova.db.errors import DatabaseError
@@ -39,6 +40,11 @@ class Ownership:
     def may_act(self) -> bool:
         """Whether effects may start: our beat is young, or we are alone."""
         return self.alone or (not self.ended and self._monotonic() - self._last_beat < SILENT_AFTER_S)
+
+    def rank(self, operation_id: str) -> int:
+        """How many living conductors come before this one for an operation: each begins with a share of its own."""
+        mine = _draw(operation_id, self.me)
+        return sum(1 for other in self._seen if _draw(operation_id, other) < mine)
 
     async def start(self) -> None:
         """Announce this incarnation; alone, take everything that is open."""
@@ -96,6 +102,10 @@ class Ownership:
             await self.database.write(_leave, self.me)
         except DatabaseError as error:
             log.warning("could not say goodbye: %s", error)
+
+
+def _draw(operation_id: str, incarnation: str) -> bytes:
+    return blake2b(f"{operation_id} {incarnation}".encode(), digest_size=8).digest()
 
 
 async def _insert_owner(tx: Tx, args: tuple[str, str, int]) -> None:

@@ -47,6 +47,7 @@ OPERATION_TOPIC = "operation"
 LOOKS = frozenset({Method.CONSOLE})
 """What the API may ask of a host: it changes nothing there."""
 _POLL_S = 1.0
+_TURN_S = 0.15
 _DEBT_S = 5.0
 _FORGET_S = 2.0
 _RETIRE_S = 600.0
@@ -148,10 +149,16 @@ class Conductor:
         return (host == own.host and program in own.programs) or self.beats.is_up(host, program)
 
     def wake(self, operation_id: str) -> None:
-        """Tell every conductor, this one first and without the queue."""
+        """An operation was opened here: it goes on here. Should this process end now, the others' poll finds it."""
         self.poke(operation_id)
-        if not self._alone:
-            self.bus.wake(OPERATION_TOPIC, operation_id)
+
+    def told(self, operation_id: str) -> None:
+        """The API's wake reaches every conductor: one begins at once, the others look a little later whether it did."""
+        rank = self.owners[0].rank(operation_id)
+        if rank == 0:
+            self.poke(operation_id)
+        else:
+            asyncio.get_running_loop().call_later(_TURN_S * rank, self.poke, operation_id)
 
     def poke(self, operation_id: str) -> None:
         """Look for this operation in every database of ours (ids say nothing of where they live)."""
@@ -163,7 +170,7 @@ class Conductor:
         for owner in self.owners:
             await owner.start()
         await self.own_beats.enter()
-        self.bus.on_wake(OPERATION_TOPIC, self.poke)
+        self.bus.on_wake(OPERATION_TOPIC, self.told)
         self.bus.on_report(self.reports.take)
         self.bus.answer("server.config_drive", self._config_drive)
         self.bus.answer("host.look", self._look_for, roles=("api",))

@@ -21,6 +21,8 @@ GLOBAL = "global"
 CELL0 = "cell0"
 """Where servers without a host live."""
 
+CONNECTIONS = 8
+"""To a database server, where nobody said otherwise."""
 Urls = Mapping[str, str | os.PathLike[str]]
 
 
@@ -65,21 +67,21 @@ def three_files(folder: Path) -> dict[str, str | os.PathLike[str]]:
     return {name: folder / f"{name}.db" for name in (GLOBAL, CELL0, "cell1")}
 
 
-def make_database(location: Location, name: str) -> Database:
-    """Return the executor for a location, not yet open."""
+def make_database(location: Location, name: str, connections: int = CONNECTIONS) -> Database:
+    """Return the executor for a location, not yet open. `connections`: at most this many to a server."""
     if location.path is not None:
         return SqliteDatabase(location.path, name)
     from kilonova.db.postgres import PostgresDatabase
 
-    return PostgresDatabase(location.dsn, name)
+    return PostgresDatabase(location.dsn, name, connections)
 
 
-async def open_databases(urls: Urls, *, create: bool = True) -> Databases:
+async def open_databases(urls: Urls, *, create: bool = True, connections: Mapping[str, int] | None = None) -> Databases:
     """Open the databases that `urls` names (a path or URL each), with their tables made or migrated.
 
     `global` must be among the names; every other name is a cell. With `create` False the tables are
-    taken as they are. Raises ValueError for a bad URL, SchemaTooNew, Unavailable, DatabaseError; what
-    was opened before is closed again.
+    taken as they are. `connections`: the most to a server, by name. Raises ValueError for a bad URL,
+    SchemaTooNew, Unavailable, DatabaseError; what was opened before is closed again.
     """
     if GLOBAL not in urls:
         raise ValueError("the global database has no URL")
@@ -92,7 +94,8 @@ async def open_databases(urls: Urls, *, create: bool = True) -> Databases:
             if create:
                 kinds: set[Kind] = {"global" if name == GLOBAL else "cell" for name in users}
                 await ensure(location.path or location.dsn, kinds)
-            db = make_database(location, users[0])
+            most = max((connections or {}).get(name, CONNECTIONS) for name in users)
+            db = make_database(location, users[0], most)
             opened.push_async_callback(db.close)
             await db.open()
             by_name.update(dict.fromkeys(users, db))

@@ -75,7 +75,7 @@ async def open_all(settings: Settings, *, cells: bool = True, wait: bool = True)
             for name, url in urls.items():
                 if await behind(url, kinds(name)):
                     raise CliError(f"the database {name} lacks tables of today: run `kilonova manage db sync`")
-            return await open_databases(urls, create=False)
+            return await open_databases(urls, create=False, connections=_connections(settings))
         except SchemaTooNew as error:
             raise CliError(str(error)) from None
         except Unavailable as error:
@@ -84,6 +84,16 @@ async def open_all(settings: Settings, *, cells: bool = True, wait: bool = True)
             log.log(30 if not waited else 20, "waiting for the database: %s", error)
             waited = True
             await asyncio.sleep(_WAIT_S)
+
+
+def _connections(settings: Settings) -> dict[str, int]:
+    """What max_pool_size says, where it was said: Nova's default is for another kind of pool."""
+    sections = {GLOBAL: "api_database", CELL0: "cell0_database", settings.kilonova.cell: "database"}
+    return {
+        name: getattr(settings, section).max_pool_size
+        for name, section in sections.items()
+        if settings.source(section, "max_pool_size") != "default"
+    }
 
 
 def kinds(name: str) -> set[Kind]:
