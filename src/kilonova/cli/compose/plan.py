@@ -58,7 +58,8 @@ def _with_guests(base: Plan, settings: Settings) -> Plan:
     wanted = settings.libvirt.virt_type if settings.source("libvirt", "virt_type") != "default" else None
     virt_type, verdict = str(wanted), f"{wanted} (configured)"
     if wanted not in ("kvm", "qemu"):
-        virt_type, verdict = _probe(base.folder, image)
+        virt_type, why = _probe(base.folder, image)
+        verdict = f"{'KVM' if virt_type == 'kvm' else 'software emulation'}: {why}"
     return replace(
         base, driver="libvirt", driver_options={"virt_type": virt_type}, verdict=verdict,
         guest_image=Path(image.path), guest_min_ram=image.min_ram,
