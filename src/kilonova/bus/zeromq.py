@@ -99,6 +99,7 @@ class ZeroMQBus(BusCore):
         self._keys, self._directory, self._bind, self._dead = keys, directory, bind, dead
         self._links = [Link(name, address) for name, address in conductors if name != identity.name]
         self._turn = 0
+        self._reported: Link | None = None
         self._look_at_links = asyncio.Event()
         self._diallers: dict[bytes, Dialler] = {}
         self._host_diallers: dict[str, Dialler] = {}
@@ -393,8 +394,13 @@ class ZeroMQBus(BusCore):
         up = [link for link in self._links if link.up]
         if not up:
             return None
+        if kind is Kind.REPORT and self._reported is not None and self._reported.up:
+            return self._reported  # who was told before knows what the next report leaves out
         self._turn += 1
-        return up[self._turn % len(up)]
+        link = up[self._turn % len(up)]
+        if kind is Kind.REPORT:
+            self._reported = link
+        return link
 
     def _spread(self, kind: Kind, topic: str, data: bytes) -> None:
         if self._bind is None:
