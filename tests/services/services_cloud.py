@@ -9,15 +9,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx2
 import msgspec
 import yaml
 
+from kilonova.compute.virt.sim.world import SimWorld
+
+_OPEN_OF = """SELECT COUNT(*) FROM operations o JOIN owners w ON w.incarnation = o.owner
+              WHERE o.ended_at IS NULL AND w.name = $1"""
 START_S = 20.0
 WAIT_S = 25.0
 HOSTS = 5
@@ -147,6 +152,26 @@ class SeveralProcesses:
     @property
     def sim_world(self) -> Path:
         return self.folder / "host" / "sim" / "world.db"
+
+    @contextmanager
+    def world(self) -> Iterator[SimWorld]:
+        """What the sim hosts are made of, seen and changed from outside."""
+        world = SimWorld(self.sim_world)
+        try:
+            yield world
+        finally:
+            world.close()
+
+    async def owns_work(self, name: str) -> bool:
+        """Whether a conductor has open operations, by the records of all databases."""
+        for url in set(self.urls.values()):
+            con = await asyncpg.connect(url)
+            try:
+                if await con.fetchval(_OPEN_OF, name):
+                    return True
+            finally:
+                await con.close()
+        return False
 
     def start(self) -> None:
         waits = [(process, process.launch()) for process in self.processes.values()]

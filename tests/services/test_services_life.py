@@ -1,4 +1,4 @@
-"""Two API, two conductor and one compute process on PostgreSQL over ZeroMQ: servers live through what processes die of."""
+"""Two API, two conductor and one compute process on PostgreSQL: servers live through what processes die of."""
 
 from __future__ import annotations
 
@@ -72,10 +72,13 @@ async def test_a_killed_conductor_leaves_its_work_to_the_other(several: SeveralP
     victim = several.processes["conductor-1"]
     async with several.client("api-1") as one, several.client("api-2") as two:
         creates = [asyncio.create_task((one, two)[n % 2].create(f"many-{n}")) for n in range(20)]
-        done, _ = await asyncio.wait(creates, return_when=asyncio.FIRST_COMPLETED)
-        assert done
-        victim.kill()
-        servers = list(await asyncio.gather(*creates))
+        with several.world() as world:
+            rule = world.faults.set(method="ensure_guest", point="disk", delay=0.2)
+            await until(lambda: several.owns_work("conductor-1"), "the victim to be in the middle of something")
+            victim.kill()
+            servers = list(await asyncio.gather(*creates))
+            world.faults.remove(rule)
+        assert await several.owns_work("conductor-1")
         await one.settled(servers, "ACTIVE")
         victim.start()
         deletes = [asyncio.create_task((one, two)[n % 2].delete(server)) for n, server in enumerate(servers)]
