@@ -29,6 +29,7 @@ from kilonova.db.open import Databases
 from kilonova.db.queries import quota, server_index, server_state
 from kilonova.db.queries.admission import Admission, Admitted, admit, admit_unplaced_delete, reset_state
 from kilonova.db.queries.operations import open_operation
+from kilonova.db.relay import Relay
 from kilonova.db.statement import Statement
 from kilonova.model import state_machine
 from kilonova.model.operation import (
@@ -170,6 +171,10 @@ class SmallCloud:
         await self.conductor.start()
         await self.compute.start()
         self._tasks = [asyncio.create_task(self.scheduler.run())]
+        for database in self.databases.all():
+            if database.dialect != "sqlite":
+                relay = Relay(database, self.conductor.me, self.scheduler.poke)
+                self._tasks.append(asyncio.create_task(relay.run()))
         await self.until(self._hosts_known, "hosts to be known")
 
     async def _hosts_known(self) -> bool:
@@ -190,6 +195,7 @@ class SmallCloud:
             await executor.stop()
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.compute.stop()
         await self.bus.stop()
         await self.host_bus.stop()
