@@ -113,7 +113,8 @@ async def test_an_admin_sets_the_state_and_takes_the_lane(cloud: Cloud) -> None:
     assert (await _act(cloud, uuid, {"os-resetState": {"state": "error"}}, who="admin")).status_code == 202
     shown = (await cloud.get(f"/servers/{uuid}"))["server"]
     assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("ERROR", None)
-    assert [row[2] for row in await cloud.cell.fetch(_OPERATIONS, {"uuid": uuid})] == [1]
+    rows = await cloud.cell.fetch(_OPERATIONS, {"uuid": uuid})
+    assert [(row[0], row[2]) for row in rows] == [("stop", 1), ("reset", 0)]
 
 
 async def test_a_server_without_a_cell_waits_or_is_deleted(cloud: Cloud) -> None:

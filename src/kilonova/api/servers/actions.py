@@ -11,7 +11,7 @@ from kilonova.api.microversion.fields import Body, In
 from kilonova.api.microversion.schemas import ANY, MAX_INT, obj
 from kilonova.api.microversion.version import LATEST
 from kilonova.api.operation import WEIGHED, Call, operation
-from kilonova.api.servers.admitting import act, admission, delete_server
+from kilonova.api.servers.admitting import act, admission, delete_server, finish
 from kilonova.api.servers.finding import find, missing
 from kilonova.db.database import Tx
 from kilonova.db.queries.admission import Admission, record_action, reset_state
@@ -107,11 +107,7 @@ async def set_state(call: Call) -> None:
     if found.database is None:
         raise Conflict(f"Instance {found.server.uuid} is not ready")
     asked = admission(call, found, DELETE, None)
-    outcome = await found.database.write(_reset, _Reset(asked, call.body["os-resetState"]["state"]))
-    if outcome.gone:
-        raise missing(found.server.uuid)
-    if outcome.refused is not None:
-        raise Conflict(outcome.refused)
+    finish(call, asked, await found.database.write(_reset, _Reset(asked, call.body["os-resetState"]["state"])))
     if not outcome.already:
         call.services.wake("operation", asked.operation_id)
 

@@ -33,7 +33,7 @@ async def act(call: Call, policy_rule: str, rule: Rule, inputs: Any) -> None:
         raise Conflict(_unplaced_refusal(found, rule))
     asked = admission(call, found, rule, inputs)
     outcome = await found.database.write(admit, asked)
-    _finish(call, asked, outcome)
+    finish(call, asked, outcome)
 
 
 def _unplaced_refusal(found: Found, rule: Rule) -> str:
@@ -60,7 +60,7 @@ async def delete_server(call: Call, policy_rule: str, *, force: bool) -> None:
         else:
             outcome = await found.database.write(admit, asked)
             if not outcome.gone:
-                return _finish(call, asked, outcome)
+                return finish(call, asked, outcome)
         if outcome.refused is not None:
             raise Conflict(outcome.refused)
         if not outcome.gone:
@@ -69,7 +69,8 @@ async def delete_server(call: Call, policy_rule: str, *, force: bool) -> None:
     raise missing(uuid)
 
 
-def _finish(call: Call, asked: Admission, outcome: Admitted) -> None:
+def finish(call: Call, asked: Admission, outcome: Admitted) -> None:
+    """Turn an outcome into its answer, and wake whoever continues. Raises NotFound, Conflict."""
     if outcome.gone:
         raise missing(asked.server)
     if outcome.refused is not None:
