@@ -108,8 +108,6 @@ async def set_state(call: Call) -> None:
         raise Conflict(f"Instance {found.server.uuid} is not ready")
     asked = admission(call, found, DELETE, None)
     finish(call, asked, await found.database.write(_reset, _Reset(asked, call.body["os-resetState"]["state"])))
-    if not outcome.already:
-        call.services.wake("operation", asked.operation_id)
 
 
 async def console_output(call: Call) -> Any:
