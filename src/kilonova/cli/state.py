@@ -2,7 +2,7 @@
 
 What always holds: it is written whole (a rename), by the process that holds DIR/lock; readers take it for
 true only while that lock is held. Fields: url, driver, verdict (how guests run and why), started_at
-(microseconds UTC), version.
+(microseconds UTC), version, notes (lines for whoever starts it).
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         started = facts.pop("started_at", None)
         if isinstance(started, int):
             facts["since"] = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(started // 1_000_000))
+        facts.pop("notes", None)  # true when it started
         for name, value in facts.items():
             print(f"{name:<9} {value}")
     return 0 if facts["state"] == "running" else 1

@@ -148,13 +148,13 @@ def _serve(plan: object, settings: object, sock: socket.socket, *, quiet: bool) 
         log.get_logger(__name__).warning("%s", line)
     started = time.monotonic()
 
-    def ready(cloud: Cloud) -> None:
+    def ready(cloud: Cloud, notes: list[str]) -> None:
         state.write(
             plan.folder, url=plan.url, driver=plan.driver, verdict=plan.verdict,
-            started_at=time.time_ns() // 1000, version=__version__,
+            started_at=time.time_ns() // 1000, version=__version__, notes=notes,
         )  # fmt: skip
         if not quiet:
-            print(banner(plan.folder, plan.url, time.monotonic() - started), flush=True)
+            print(banner(plan.folder, plan.url, time.monotonic() - started, notes), flush=True)
 
     try:
         import uvloop
@@ -177,18 +177,22 @@ def _full(folder: Path) -> str:
     return f"the disk that holds {folder} is full; make room and start again"
 
 
-def banner(folder: Path, url: str, seconds: float) -> str:
-    """What a newcomer needs: where it is, where the passwords are, three commands to try."""
+def banner(folder: Path, url: str, seconds: float, notes: list[str]) -> str:
+    """What a newcomer needs: where it is, where the passwords are, three commands to try; then `notes`, a line each."""
     option = "" if folder == place.default_dir() else f" --dir {folder}"
-    return f"""
-kilonova is up at {url} ({seconds:.1f} s)
-Credentials are in {folder / place.CLOUDS}: clouds kilonova, kilonova-admin, kilonova-system
-
-Try next:
-  ./kilonova openstack{option} image list
-  ./kilonova openstack{option} server create --flavor m1.micro --image kilonova-guest --network private --wait first
-  ./kilonova console{option} first
-"""
+    lines = ["", f"kilonova is up at {url} ({seconds:.1f} s)"]
+    if (folder / place.CLOUDS).exists():
+        lines += [
+            f"Credentials are in {folder / place.CLOUDS}: clouds kilonova, kilonova-admin, kilonova-system", *notes, "",
+            "Try next:",
+            f"  ./kilonova openstack{option} image list",
+            f"  ./kilonova openstack{option} server create --flavor m1.micro --image kilonova-guest"
+            " --network private --wait first",
+            f"  ./kilonova console{option} first",
+        ]  # fmt: skip
+    else:
+        lines += notes
+    return "\n".join([*lines, ""])
 
 
 def _detach(args: argparse.Namespace, settings: object) -> int:
@@ -218,11 +222,12 @@ def _detach(args: argparse.Namespace, settings: object) -> int:
             if code is not None:
                 said = output.read_text(errors="replace").strip().splitlines()
                 raise CliError(said[-1] if said else f"the cloud ended with code {code}", code or 1)
-            url = state.read(args.dir).get("url")
+            told = state.read(args.dir)
+            url = told.get("url")
             if url and is_answering(str(url), args.dir):
                 break
             if time.monotonic() - started > _READY_S:
                 raise CliError(f"the cloud is not ready after {_READY_S:.0f} s; see {args.dir / place.LOG}")
             time.sleep(0.02)
-    print(banner(args.dir, str(url), time.monotonic() - started), flush=True)
+    print(banner(args.dir, str(url), time.monotonic() - started, list(told.get("notes", ()))), flush=True)
     return 0

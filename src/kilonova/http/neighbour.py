@@ -7,7 +7,7 @@ caller's. The HTTP library is imported with the first request.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 20
 _MOST = 16 << 20
+
+
+Endpoint = str | Callable[[], Awaitable[str]]
+"""A service's URL without its version, or who looks it up in the catalog (and may raise)."""
 
 
 class NeighbourAway(Exception):
@@ -54,10 +58,10 @@ class Neighbour:
     """``Neighbour("Glance", "http://host/image", tokens)``; close it at the end."""
 
     def __init__(
-        self, name: str, endpoint: str, tokens: OwnTokens, *, timeout: float = 30.0, tls: Any = True
+        self, name: str, endpoint: Endpoint, tokens: OwnTokens, *, timeout: float = 30.0, tls: Any = True
     ) -> None:
         """`endpoint` without its version; `timeout`: seconds a request; `tls`: an SSLContext, or True for the usual."""
-        self.name, self.endpoint = name, endpoint.rstrip("/")
+        self.name, self.endpoint = name, endpoint
         self._tokens, self._timeout, self._tls = tokens, timeout, tls
         self._http: aiohttp.ClientSession | None = None
 
@@ -107,9 +111,9 @@ class Neighbour:
         sent = {**headers, **({"content-type": "application/json"} if data is not None else {})}
         try:
             for last in (False, True):
-                token = await self._token()
+                token, base = await self._token(), await self._base()
                 request = self._http.request(
-                    method, self.endpoint + target, data=data, headers={**sent, "x-auth-token": token},
+                    method, base + target, data=data, headers={**sent, "x-auth-token": token},
                     allow_redirects=False, timeout=limits,
                 )  # fmt: skip
                 async with request as got:
@@ -129,3 +133,12 @@ class Neighbour:
         except Exception as error:
             # Whoever gives the token has errors of its own; to us all of them say "not now".
             raise NeighbourAway(f"no token for {self.name}: {error}") from error
+
+    async def _base(self) -> str:
+        if isinstance(self.endpoint, str):
+            return self.endpoint.rstrip("/")
+        try:
+            return (await self.endpoint()).rstrip("/")
+        except Exception as error:
+            # As for tokens: it can't be found now.
+            raise NeighbourAway(f"{self.name} cannot be found: {error}") from error

@@ -61,6 +61,7 @@ class KeystoneSession:
         self._token = ""
         self._ends_us = 0
         self._catalog: list[dict[str, Any]] = []
+        self._project = ""
         self._failed: tuple[float, Exception] | None = None
 
     def __repr__(self) -> str:
@@ -85,14 +86,20 @@ class KeystoneSession:
         if token == self._token:
             self._ends_us = 0
 
-    async def endpoint(self, service_type: str) -> str:
-        """The URL of a service in the catalog, by region and interfaces of the account.
+    async def project_id(self) -> str:
+        """The project of our account, "" without one. Raises KeystoneUnavailable, KeystoneRefused."""
+        await self.service_token()
+        return self._project
+
+    async def endpoint(self, service_type: str, options: Account | None = None) -> str:
+        """The URL of a service in the catalog, by region and interfaces of `options` (default: the account's).
 
         Raises LookupError, KeystoneUnavailable, KeystoneRefused.
         """
         await self.service_token()
-        wanted = self.account.region_name
-        for interface in self.account.valid_interfaces:
+        options = options or self.account
+        wanted = options.region_name
+        for interface in options.valid_interfaces:
             for service in self._catalog:
                 for each in service.get("endpoints", ()) if service.get("type") == service_type else ():
                     region = each.get("region_id") or each.get("region")
@@ -107,7 +114,7 @@ class KeystoneSession:
         if self._http is None:
             self._http = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=self.account.timeout or _TIMEOUT_S),
-                connector=aiohttp.TCPConnector(limit=32, ssl=self._tls(), force_close=False),
+                connector=aiohttp.TCPConnector(limit=32, ssl=tls(self.account, self.url), force_close=False),
             )
         data = msgspec.json.encode(body) if body is not None else None
         sent = {"accept": "application/json", **({"content-type": "application/json"} if data else {}), **headers}
@@ -130,19 +137,6 @@ class KeystoneSession:
             decoded = None
         return Answer(status, found, decoded)
 
-    def _tls(self) -> Any:
-        if not self.url.startswith("https:"):
-            return True
-        import ssl
-
-        account = self.account
-        context = ssl.create_default_context(cafile=account.cafile)
-        if account.insecure:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        if account.certfile:
-            context.load_cert_chain(account.certfile, account.keyfile)
-        return context
-
     async def _log_in(self) -> None:
         if self._failed is not None and time.monotonic() - self._failed[0] < self._pause_s:
             raise type(self._failed[1])(*self._failed[1].args)
@@ -154,6 +148,7 @@ class KeystoneSession:
             found = answer.body["token"]
             ends = parsed(found["expires_at"])
             catalog = found.get("catalog") or []
+            self._project = str((found.get("project") or {}).get("id", ""))
         except (TypeError, KeyError) as error:
             self._failed = (time.monotonic(), KeystoneUnavailable(f"{self.url} answers no token document"))
             raise self._failed[1] from error
@@ -163,6 +158,20 @@ class KeystoneSession:
             raise
         self._failed = None
         self._token, self._ends_us, self._catalog = token, ends or 0, catalog
+
+
+def tls(account: Account, url: str) -> Any:
+    """What aiohttp shall check of a server: an SSLContext of the account's options, or True for the usual."""
+    if not url.startswith("https:") or not (account.cafile or account.insecure or account.certfile):
+        return True
+    import ssl
+
+    context = ssl.create_default_context(cafile=account.cafile)
+    if account.insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if account.certfile:
+        context.load_cert_chain(account.certfile, account.keyfile)
+    return context
 
 
 def _auth(account: Account) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from kilonova.network.port import (
 
 _MARK = "kilonova:"
 _OWNER = "compute:nova"
+_PAGE = 1000
 _TAGGING = "tag-ports-during-bulk-creation"
 _SEVERAL = "Multiple possible networks found, use a Network ID to be more specific."
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}\Z")
@@ -98,6 +99,13 @@ class NeutronClient:
                 answer = await self._ask("PUT", path, {"port": free})
             if answer.status != 404:
                 _expect(answer, 200, 204)
+
+    async def held(self, after: str = "") -> list[tuple[str, str]]:
+        """See `NetworkPort.held`. Neutron pages by a port that must still be there: so this reads all of them."""
+        query = [("device_owner", _OWNER), *(("fields", name) for name in ("id", "device_id", "name", "tags"))]
+        found = await self._list("ports", *query)
+        ours = [(each["id"], each["device_id"]) for each in found if _marked(each) and each.get("device_id")]
+        return sorted(pair for pair in ours if pair[0] > after)[:_PAGE]
 
     async def names(self, creds: Credentials, network_ids: tuple[str, ...]) -> dict[str, str]:
         if not network_ids:

@@ -16,26 +16,22 @@ from kilonova.bus.api import Bus, BusError
 from kilonova.cli.compose.connect import folder_of, open_queue
 from kilonova.cli.compose.control import Background
 from kilonova.cli.compose.faces import Mounts, allowed_hosts, api_settings, observe, translate
-from kilonova.cli.compose.neighbours import Who, open_who
+from kilonova.cli.compose.neighbours import Neighbours, open_neighbours
 from kilonova.cli.compose.server import HttpServer
 from kilonova.cli.compose.stores import open_all
 from kilonova.cli.compose.wakes import Wakes
+from kilonova.cli.compose.watch import Watch
 from kilonova.conductor.beats import BeatReader
 from kilonova.conductor.service import Look
 from kilonova.config.settings import Settings
 from kilonova.db.feed import ChangeFeed
 from kilonova.db.open import Databases
 from kilonova.http.app import HttpApp
+from kilonova.http.elsewhere import ElsewhereFace
 from kilonova.http.landing import LandingFace, Service
-from kilonova.identity.face import IdentityFace
-from kilonova.image.face import ImageFace
-from kilonova.image.service import EmbeddedImages
-from kilonova.network.face import NetworkFace
-from kilonova.network.service import EmbeddedNetwork
 from kilonova.placement.face import PlacementFace
 from kilonova.policy.enforcer import Enforcer
 from kilonova.pools import Pools
-from kilonova.volume.face import VolumeFace
 from kilonova.watchdog import Watchdog
 
 _LOOK_S = 20.0
@@ -51,7 +47,7 @@ class ApiProcess:
         self.settings, self.name, self._sock = settings, name, sock
         self.bus: Bus = open_queue(settings, name, "api")
         self.databases: Databases | None = None
-        self._who: Who | None = None
+        self._neighbours: Neighbours | None = None
         self._wakes: Wakes | None = None
         self._server: HttpServer | None = None
         self._pools = Pools()
@@ -60,9 +56,13 @@ class ApiProcess:
 
     async def start(self) -> str:
         self.databases = databases = await open_all(self.settings)
-        who = self._who = await open_who(self.settings, databases, self._pools)
-        if who.embedded is not None:
-            self._background.run(who.embedded.run(), "identity")
+        self._neighbours = around = await open_neighbours(
+            self.settings, databases, self._pools, folder=folder_of(self.settings)
+        )
+        if around.who.embedded is not None:
+            self._background.run(around.who.embedded.run(), "identity")
+        if around.elsewhere:
+            self._background.run(Watch(around).run(), "neighbours")
         feed = ChangeFeed(databases.all())
         self._wakes = Wakes(self.bus, databases.all(), feed.wake)
         await self.bus.start()
@@ -71,7 +71,7 @@ class ApiProcess:
         beats = BeatReader(databases.global_, down_after_s=float(self.settings.default.service_down_time))
         await beats.poll()
         self._background.run(beats.run(), "beats of services")
-        app = await self._app(databases, who, feed, beats)
+        app = await self._app(databases, around, feed, beats)
         self._server = HttpServer(
             app, self._sock, tls_cert=self.settings.kilonova.tls_cert, tls_key=self.settings.kilonova.tls_key
         )
@@ -81,29 +81,21 @@ class ApiProcess:
         host, port = self._sock.getsockname()[:2]
         return f"{self.name} answers on {host} port {port}"
 
-    async def _app(self, databases: Databases, who: Who, feed: ChangeFeed, beats: BeatReader) -> HttpApp:
-        settings, folder, validator = self.settings, folder_of(self.settings), who.validator
-        images = EmbeddedImages(databases.global_, folder / "image-store", self._pools["files"])
-        networks = EmbeddedNetwork(databases.global_)
-        await images.start()
+    async def _app(self, databases: Databases, around: Neighbours, feed: ChangeFeed, beats: BeatReader) -> HttpApp:
+        settings, folder, who = self.settings, folder_of(self.settings), around.who
         services = ApiServices(
-            databases=databases, images=images, networks=networks, identity=validator,
+            databases=databases, images=around.images, networks=around.networks, identity=who.validator,
             policy=Enforcer.from_files([folder / POLICY, *settings.oslo_policy.policy_dirs]), wake=self.bus.wake,
-            settings=api_settings(settings), call_host=self._call_host, host_up=beats.is_up, feed=feed,
+            settings=api_settings(settings, auth_uri=who.auth_uri), call_host=self._call_host, host_up=beats.is_up,
+            feed=feed,
         )  # fmt: skip
-        auth_uri = f"{settings.kilonova.url}/identity" if settings.kilonova.url else ""
-        if who.real is not None:
-            auth_uri = settings.keystone_authtoken.www_authenticate_uri or who.real.session.url
         mounts: Mounts = {
             "/compute": ComputeFace(services),
-            "/image": ImageFace(images, validator, auth_uri),
-            "/network": NetworkFace(networks, validator, auth_uri=auth_uri),
-            "/volume": VolumeFace(validator, auth_uri),
-            "/placement": PlacementFace(databases.global_, validator),
+            "/placement": PlacementFace(databases.global_, who.validator),
+            **around.faces(),
         }
-        if who.embedded is not None:
-            mounts["/identity"] = IdentityFace(who.embedded)
-        mounts[""] = LandingFace(tuple(Service(_TYPES.get(path, path[1:]), path) for path in mounts))
+        here = [path for path, face in mounts.items() if not isinstance(face, ElsewhereFace)]
+        mounts[""] = LandingFace(tuple(Service(_TYPES.get(path, path[1:]), path) for path in here))
         app = HttpApp(
             mounts, allowed_hosts=allowed_hosts(settings, settings.kilonova.host), observe=observe, translate=translate
         )
@@ -130,8 +122,8 @@ class ApiProcess:
         await self.bus.stop()
         if self.settings.watchdog.enabled and self._server is not None:
             await self._watchdog.__aexit__(None, None, None)
-        if self._who is not None:
-            await self._who.close()
+        if self._neighbours is not None:
+            await self._neighbours.close()
         self._pools.close(0.2)
         if self.databases is not None:
             await self.databases.close()

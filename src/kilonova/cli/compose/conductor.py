@@ -10,12 +10,13 @@ import asyncio
 
 from kilonova.cli.compose.connect import open_queue
 from kilonova.cli.compose.control import Background, Control
+from kilonova.cli.compose.neighbours import network_port, real_neutron
 from kilonova.cli.compose.stores import open_all
+from kilonova.cli.compose.who import Sessions
 from kilonova.config.settings import Settings
 from kilonova.db.changes import keep_trimmed
 from kilonova.db.open import Databases
 from kilonova.log import get_logger
-from kilonova.network.service import EmbeddedNetwork
 from kilonova.watchdog import Watchdog
 
 log = get_logger(__name__)
@@ -28,6 +29,8 @@ class ConductorProcess:
     def __init__(self, settings: Settings, name: str) -> None:
         self.settings, self.name = settings, name
         self._bus = open_queue(settings, name, "conductor")
+        self._sessions = Sessions(settings)
+        self._neutron = real_neutron(settings, self._sessions, None)
         self.databases: Databases | None = None
         self.control: Control | None = None
         self._background = Background()
@@ -46,7 +49,7 @@ class ConductorProcess:
         return f"{self.name} works on {names}"
 
     def _make(self, databases: Databases) -> Control:
-        networks = EmbeddedNetwork(databases.global_)
+        networks, _ = network_port(databases, self._neutron)
         return Control(databases, self._bus, networks, self.settings, name=self.name, alone=False)
 
     async def ended(self) -> None:
@@ -66,5 +69,8 @@ class ConductorProcess:
             await self.control.stop()
         if self._watching:
             await self._watchdog.__aexit__(None, None, None)
+        if self._neutron is not None:
+            await self._neutron.close()
+        await self._sessions.close()
         if self.databases is not None:
             await self.databases.close()

@@ -20,7 +20,7 @@ _REQUESTS = metrics.counter("kilonova_http_requests_total", "HTTP requests answe
 _SECONDS = metrics.histogram("kilonova_http_request_seconds", "Time to answer a request.", ("method",))
 
 
-def api_settings(settings: Settings, *, force_config_drive: bool = False) -> ApiSettings:
+def api_settings(settings: Settings, *, force_config_drive: bool = False, auth_uri: str = "") -> ApiSettings:
     """What operators set about the Compute API, from Nova's options; `force_config_drive` where they said nothing."""
     q = settings.quota
     if settings.source("default", "force_config_drive") != "default":
@@ -34,7 +34,7 @@ def api_settings(settings: Settings, *, force_config_drive: bool = False) -> Api
         },
         max_limit=settings.api.max_limit, default_zone=settings.default.default_availability_zone,
         schedule_zone=settings.default.default_schedule_zone, password_length=settings.default.password_length,
-        force_config_drive=force_config_drive,
+        force_config_drive=force_config_drive, auth_uri=auth_uri,
     )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from kilonova.network.bootstrap import bootstrap_network
 from kilonova.network.service import EmbeddedNetwork
 
 if TYPE_CHECKING:
+    from kilonova.cli.compose.neighbours import Neighbours
+    from kilonova.cli.compose.watch import Watch
     from kilonova.cli.compose.whole_plan import Plan
 
 log = get_logger(__name__)
@@ -32,13 +34,16 @@ FLAVORS = (
 )
 """(id, name, vcpus, MiB, GiB) as everybody knows them from DevStack."""
 GUEST_IMAGE = "kilonova-guest"
+_MARK = "first-start.done"
+_OURS = {"compute": "/compute/v2.1", "placement": "/placement"}
 _MADE = Statement("SELECT COUNT(*) FROM flavors")
 
 
 async def first_start(
-    plan: Plan, identity: Identity, databases: Databases, images: EmbeddedImages, networks: EmbeddedNetwork
-) -> None:
-    """Make what is missing; later starts find it made and cost a few reads."""
+    plan: Plan, identity: Identity, databases: Databases, images: EmbeddedImages | None,
+    networks: EmbeddedNetwork | None,
+) -> None:  # fmt: skip
+    """Make what is missing; later starts find it made and cost a few reads. What a real service holds is left to it."""
     lost = not (plan.folder / CLOUDS).exists()
     passwords = await bootstrap(identity)
     if lost and "admin" not in passwords:
@@ -50,13 +55,41 @@ async def first_start(
         point_clients_at(plan)
     if passwords:
         await ensure_flavors(databases.global_)
-        await bootstrap_network(networks, service_project(identity))
-    if plan.guest_image is not None:
-        await images.import_file(
-            plan.guest_image, GUEST_IMAGE, {"os_distro": "kilonova", "hw_rng_model": "virtio"}, True,
-            owner=service_project(identity), min_ram=plan.guest_min_ram,
-            disk_format=plan.guest_image_format,
-        )  # fmt: skip
+        if networks is not None:
+            await bootstrap_network(networks, service_project(identity))
+    await _guest_image(plan, images, service_project(identity))
+
+
+async def first_start_with_keystone(plan: Plan, around: Neighbours, watch: Watch, databases: Databases) -> None:
+    """The same where accounts are a real Keystone's: once it answers, for it knows the cloud's own project."""
+    assert around.who.real is not None
+    session = around.who.real.session
+    mark = plan.folder / _MARK
+    if not mark.exists():
+        await ensure_flavors(databases.global_)
+    await watch.seen["Keystone"].wait()
+    project = await session.project_id()
+    if not project:
+        log.warning("the account of [keystone_authtoken] has no project: no network and no image are made for it")
+        return
+    if not mark.exists() and around.own_networks is not None:
+        await bootstrap_network(around.own_networks, project)
+    mark.touch()
+    await _guest_image(plan, around.own_images, project)
+    for kind, path in _OURS.items():
+        try:
+            await session.endpoint(kind)
+        except LookupError:
+            log.warning("the catalog of %s has no %s: clients find it at %s%s", session.url, kind, plan.url, path)
+
+
+async def _guest_image(plan: Plan, images: EmbeddedImages | None, owner: str) -> None:
+    if images is None or plan.guest_image is None:
+        return
+    await images.import_file(
+        plan.guest_image, GUEST_IMAGE, {"os_distro": "kilonova", "hw_rng_model": "virtio"}, True,
+        owner=owner, min_ram=plan.guest_min_ram, disk_format=plan.guest_image_format,
+    )  # fmt: skip
 
 
 async def ensure_flavors(db: Database) -> None:

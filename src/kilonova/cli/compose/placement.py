@@ -7,9 +7,9 @@ import socket
 
 from kilonova.cli.compose.control import Background
 from kilonova.cli.compose.faces import allowed_hosts, observe, translate
-from kilonova.cli.compose.neighbours import Who, open_who
 from kilonova.cli.compose.server import HttpServer
 from kilonova.cli.compose.stores import open_all
+from kilonova.cli.compose.who import Who, open_who
 from kilonova.config.settings import Settings
 from kilonova.db.open import Databases
 from kilonova.http.app import HttpApp

@@ -1,6 +1,6 @@
 """The life of a process that is one service: start, say so, run until asked to end, end in time.
 
-SIGTERM and SIGINT end it within `STOP_S`; SIGHUP (handled by the log) opens the log file again. Readiness is told to
+SIGTERM and SIGINT end it within `STOP_S`; SIGHUP opens the log file again. Readiness is told to
 whoever started it by systemd's protocol (sd_notify(3)), and in the log.
 """
 
@@ -15,7 +15,7 @@ import socket
 import sys
 from typing import Protocol
 
-from kilonova.log import get_logger
+from kilonova.log import get_logger, reopen
 
 log = get_logger(__name__)
 STOP_S = 2.8
@@ -40,6 +40,7 @@ async def live(service: Service, name: str) -> int:
     asked = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked.set)
+    loop.add_signal_handler(signal.SIGHUP, _reopen)
     code = 0
     wait = loop.create_task(asked.wait())
     start = loop.create_task(service.start())
@@ -71,6 +72,11 @@ async def live(service: Service, name: str) -> int:
             code = code or 1
     log.info("%s has ended", name)
     return code
+
+
+def _reopen() -> None:
+    reopen()
+    log.info("the log was opened again")
 
 
 async def _given_up(task: asyncio.Task[object]) -> None:

@@ -73,7 +73,7 @@ async def _make(
 ) -> dict[str, str]:
     from kilonova.cli.compose.connect import folder_of
     from kilonova.cli.compose.first import ensure_flavors, service_project
-    from kilonova.cli.compose.neighbours import open_who
+    from kilonova.cli.compose.who import open_who
     from kilonova.identity.bootstrap import bootstrap
     from kilonova.identity.cloudsyaml import write_clients
     from kilonova.image.service import EmbeddedImages
@@ -122,7 +122,7 @@ def write_service_file(path: Path, url: str, password: str, region: str) -> None
 
 
 def _rotate(args: argparse.Namespace) -> int:
-    from kilonova.cli.compose.neighbours import token_keys
+    from kilonova.cli.compose.who import token_keys
     from kilonova.cli.manage.opened import settings_of
     from kilonova.identity.keyring import Keyring, KeyringError
     from kilonova.identity.service import TOKEN_KEYS
