@@ -41,6 +41,8 @@ class Process:
         self.folder, self.service, self.name, self.words = folder, service, name, words
         self.child: subprocess.Popen[bytes] | None = None
         self.output = folder / f"{name}.out"
+        self.log = folder / f"{name}.log"
+        self.settings: dict[str, str] = {}
 
     def start(self) -> None:
         self.ready(self.launch())
@@ -55,7 +57,7 @@ class Process:
         with self.output.open("ab") as out:
             self.child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-                env={**os.environ, "NOTIFY_SOCKET": str(path)},
+                env={**os.environ, **self.settings, "NOTIFY_SOCKET": str(path)},
             )  # fmt: skip
         return told
 
@@ -72,7 +74,8 @@ class Process:
         raise AssertionError(f"{self.name} is not ready after {START_S} s: {self.said()}")
 
     def said(self) -> str:
-        return self.output.read_text(errors="replace")[-4000:]
+        texts = [path.read_text(errors="replace") for path in (self.output, self.log) if path.exists()]
+        return "".join(texts)[-20000:]
 
     def kill(self) -> None:
         """As the machine would at its worst."""
@@ -148,6 +151,8 @@ class SeveralProcesses:
             },
             "node-1": Process(folder, "compute", "node-1", host),
         }
+        for process in self.processes.values():
+            process.settings["KILONOVA_LOG__FILE"] = str(process.log)
 
     @property
     def sim_world(self) -> Path:

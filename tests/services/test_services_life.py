@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import httpx2
 import pytest
 
+from kilonova.cli.main import main
 from kilonova.cli.manage.look import audit
 from kilonova.db.open import open_databases
-from services.services_cloud import SeveralProcesses, until
+from services.services_cloud import Process, SeveralProcesses, free_port, until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -112,6 +117,56 @@ async def test_nothing_is_left_behind(several: SeveralProcesses) -> None:
             await until(clean, "the audit to find nothing", 10)
         except AssertionError:
             assert await audit(databases, several.sim_world) == []
+
+
+def test_the_audit_command_names_a_leak(several: SeveralProcesses, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["manage", "audit", "-c", str(several.control), "--sim-world", str(several.sim_world), "--patience", "0"]
+    assert main(words) == 0
+    leaked = str(uuid4())
+    with several.world() as world:
+        world.plant("sim-0001", leaked, cloud="of nobody", guest=True)
+        try:
+            assert main(words) == 1
+        finally:
+            world.force_forget("sim-0001", leaked)
+    assert "guest-leaked" in capsys.readouterr().out
+
+
+async def test_a_log_is_opened_again_at_sighup(several: SeveralProcesses) -> None:
+    for process in several.processes.values():
+        moved = process.log.rename(process.log.with_suffix(".1"))
+        assert process.child is not None
+        process.child.send_signal(signal.SIGHUP)
+
+        async def opened(log: Path = process.log) -> bool:
+            return log.exists()  # noqa: ASYNC240 - a look at a small folder
+
+        await until(opened, f"{process.name} to open its log again", 10)
+        assert "is ready" in moved.read_text()
+        assert process.child.poll() is None
+
+
+async def test_placement_and_metadata_answer_by_themselves(several: SeveralProcesses) -> None:
+    """The two other services that listen; the metadata of a server goes to its own address and to no other."""
+    control = ["-c", str(several.control)]
+    ports = {"placement": free_port(), "metadata": free_port()}
+    processes = [Process(several.folder, name, f"{name}-1", [*control, "--port", str(ports[name])]) for name in ports]
+    try:
+        for process in processes:
+            process.start()
+        async with several.client("api-1", "kilonova-admin") as admin, httpx2.AsyncClient() as http:
+            for port in ports.values():
+                assert (await http.get(f"http://127.0.0.1:{port}/healthcheck")).status_code == 200
+                assert "kilonova_http" in (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+            listed = await http.get(
+                f"http://127.0.0.1:{ports['placement']}/placement/resource_providers", headers=admin.headers
+            )
+            assert len(listed.json()["resource_providers"]) == 5
+            answer = await http.get(f"http://127.0.0.1:{ports['metadata']}/openstack/latest/meta_data.json")
+            assert answer.status_code == 404
+    finally:
+        ends = [process.stop() for process in processes if process.child]
+    assert all(code == 0 and seconds < 3 for code, seconds in ends), ends
 
 
 def test_every_process_ends_in_time(several: SeveralProcesses) -> None:

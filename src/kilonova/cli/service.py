@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     service = make(name, settings, process_name(settings, name, args.name))
     try:
-        log.setup(settings.log.level, settings.log.json, settings.log.file, queue=settings.log.queue, sighup=True)
+        log.setup(settings.log.level, settings.log.json, settings.log.file, queue=settings.log.queue)
     except OSError as error:
         raise CliError(f"the log cannot be written: {error.filename}: {error.strerror}") from None
     try:
