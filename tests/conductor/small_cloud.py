@@ -187,6 +187,17 @@ class SmallCloud:
             self.scheduler.refused(("probe",))
         return True
 
+    async def indebted(self, *hosts: str) -> None:
+        """Wait until the scheduler takes exactly these hosts for indebted."""
+
+        async def seen() -> bool:
+            self.scheduler.poke()
+            columns = self.scheduler.columns
+            return {columns.host[row] for row in columns.row.values() if columns.owing[row]} == set(hosts)
+
+        await self.conductor.indebted.mark()
+        await self.until(seen, f"debts of {hosts} to be seen")
+
     async def crash(self) -> SmallCloud:
         """The conductor's process dies where it stands; another comes up on the same databases and world."""
         for task in self.conductor._tasks:

@@ -258,6 +258,7 @@ async def pay_debts(box, at, uuid):
     for reconciler in cloud.conductor.reconcilers:
         await reconciler.pay()
         assert reconciler.open == 0
+    await cloud.indebted()
 
 
 @pytest.mark.parametrize("story", STORY_NAMES)

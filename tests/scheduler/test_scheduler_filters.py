@@ -138,9 +138,19 @@ def test_a_filter_for_one_host_at_a_time(inner: OddOnly | Broken, left: list[boo
     assert passing.tolist() == left
 
 
+def test_a_host_with_debts_takes_nothing_new_not_even_by_force() -> None:
+    columns = build([Host(1), Host(2)])
+    assert "DebtFilter" not in [step.name for step in choose(columns, request()).explanation.steps]
+    columns.owing[columns.row[Host(1).uuid]] = True
+    assert chosen(choose(columns, request())) == ["h2"]
+    refused = choose(columns, request(host="h1", force=True))
+    assert not refused
+    assert "No host was left by DebtFilter." in refused.explanation.for_owner()
+
+
 def test_filters_by_name() -> None:
     assert [f.name for f in registry.build(["ComputeFilter"])] == [
-        "RequestedHostFilter", "ComputeFilter", "AvailabilityZoneFilter", "TraitsFilter", "CapacityFilter"
+        "RequestedHostFilter", "DebtFilter", "ComputeFilter", "AvailabilityZoneFilter", "TraitsFilter", "CapacityFilter"
     ]  # fmt: skip
     with pytest.raises(registry.UnknownFilter, match="ComputeFliter"):
         registry.build(["ComputeFliter"])

@@ -19,7 +19,7 @@ from kilonova.bus.api import Accepted, Bus, BusError, RemoteError, Sender
 from kilonova.conductor import beats
 from kilonova.conductor import operations as _stories  # noqa: F401  # registers every story
 from kilonova.conductor.database_port import DatabasePort
-from kilonova.conductor.debts import Reconciler
+from kilonova.conductor.debts import Indebted, Reconciler
 from kilonova.conductor.executor import Executor
 from kilonova.conductor.host_port import HostPort
 from kilonova.conductor.housekeeping import Housekeeping
@@ -112,6 +112,7 @@ class Conductor:
         self.executors: list[Executor] = []
         self.owners: list[Ownership] = []
         self.reconcilers: list[Reconciler] = []
+        self.indebted = Indebted(global_, tuple(dict.fromkeys(named.values())), now_us)
         for database in dict.fromkeys(named.values()):
             names = [n for n, d in named.items() if d is database]
             together = set(names)
@@ -126,7 +127,7 @@ class Conductor:
                     now_us=now_us, may_act=owner.may_act, on_end=self._ended,
                 )
             )  # fmt: skip
-            self.reconcilers.append(Reconciler(database, self.ports, now_us))
+            self.reconcilers.append(Reconciler(database, self.ports, now_us, self.indebted.look))
         self.reports = Reports(
             global_, self._cell_of, self.hosts, ratios=ratios or Ratios(), beat=self._heard, wake=self.wake,
             now_us=now_us,
@@ -181,6 +182,7 @@ class Conductor:
         self._tasks = [
             loop.create_task(self._every(_POLL_S, self._poll), name="conductor poll"),
             loop.create_task(self._every(_DEBT_S, self._pay), name="conductor debts"),
+            loop.create_task(self.indebted.run(), name="hosts with debts"),
             loop.create_task(self._every(_FORGET_S, self._send_forget), name="conductor forget"),
             *([] if self._alone else [
                 loop.create_task(self._every(beats.WRITE_S, self.own_beats.write), name="conductor beats"),
@@ -232,6 +234,8 @@ class Conductor:
     # results that hosts need keep no longer
 
     def _ended(self, run: Run) -> None:
+        if any(known.state == "debt" for known in run.known.values()):
+            self.indebted.look()
         if run.row.target is None or run.row.story == "delete":
             return  # the host forgets a deleted server by itself
         for known in run.known.values():

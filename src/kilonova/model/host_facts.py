@@ -19,6 +19,8 @@ class HostFact(Struct, frozen=True, gc=False):
     """JSON list of (architecture, hypervisor type, vm mode), as stored: equal texts are read once."""
     traits: str
     """JSON list of the provider's traits; equal texts are read once."""
+    debts: int = 0
+    """How many things it still has to remove."""
 
 
 class ServiceFact(Struct, frozen=True, gc=False):

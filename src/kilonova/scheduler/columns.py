@@ -88,6 +88,8 @@ class HostColumns:
         self.generation: Ints = np.full(size, -1, np.int64)
         self.described: Ints = np.full(size, -1, np.int64)
         """Generation of the row in `hosts`."""
+        self.owing: Bools = np.zeros(size, np.bool_)
+        """Has debts."""
         self.instances: Ints = np.zeros(size, np.int64)
         self.trait_words: NDArray[np.uint64] = np.zeros((1, size), np.uint64)
         self.holds = Holds()
@@ -139,6 +141,7 @@ class HostColumns:
             self.layout += 1
         self.node[row] = fact.node
         self.cell[row] = self.cells.number(fact.cell)
+        self.owing[row] = fact.debts > 0
         self.support[row] = self._support(fact.supported_instances, fact.hypervisor_version)
         self._put_traits(row, fact.traits)
         self._put_zone(row)
@@ -182,6 +185,7 @@ class HostColumns:
         self.size *= 2
         for name in (
             "alive", "enabled", "up", "available", "zone", "cell", "support", "generation", "described", "instances",
+            "owing",
         ):  # fmt: skip
             setattr(self, name, _longer(getattr(self, name), self.size))
         self.trait_words = _longer(self.trait_words, self.size)

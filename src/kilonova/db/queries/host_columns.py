@@ -14,7 +14,7 @@ from kilonova.model.host_facts import AggregateFact, HostFact, ServiceFact
 from kilonova.model.placement import ProviderState
 
 _HOST_SQL = """SELECT h.uuid, h.host, h.node, h.cell, h.generation, h.hypervisor_version, h.supported_instances,
-               p.traits FROM hosts h JOIN resource_providers p ON p.uuid = h.uuid"""
+               p.traits, h.debts FROM hosts h JOIN resource_providers p ON p.uuid = h.uuid"""
 ALL_HOSTS = Statement(_HOST_SQL)
 _STATE_SQL = """SELECT p.uuid, p.revision, p.consumers, i.resource_class, i.capacity, i.used, i.max_unit,
                 i.min_unit, i.step_size FROM resource_providers p LEFT JOIN inventories i ON i.provider = p.uuid"""

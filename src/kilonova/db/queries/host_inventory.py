@@ -19,8 +19,8 @@ HOST_FIELDS = (
 
 _SELECT_SQL = f"SELECT uuid, {', '.join(HOST_FIELDS)} FROM hosts WHERE uuid IN "
 _INSERT_HOST = Statement(
-    f"""INSERT INTO hosts (uuid, number, {", ".join(HOST_FIELDS)}, generation, created_at, updated_at)
-        VALUES (:uuid, :number, {", ".join(":" + f for f in HOST_FIELDS)}, 1, :now, :now)"""
+    f"""INSERT INTO hosts (uuid, number, {", ".join(HOST_FIELDS)}, debts, generation, created_at, updated_at)
+        VALUES (:uuid, :number, {", ".join(":" + f for f in HOST_FIELDS)}, 0, 1, :now, :now)"""
 )
 _UPDATE_HOST = Statement(
     f"""UPDATE hosts SET {", ".join(f"{f} = :{f}" for f in HOST_FIELDS)},

@@ -129,11 +129,13 @@ hosts = Table(
     json("cpu_info"),
     json("supported_instances"),
     json("traits"),
+    bigint("debts"),  # open ones of all databases: a host that has any takes no new guests
     bigint("generation"),
     time("created_at"),
     time("updated_at"),
     Index("hosts_host", "host"),
     Index("hosts_number", "number"),
+    Index("hosts_debts", "debts"),
 )  # fmt: skip
 
 aggregates = Table(

@@ -64,7 +64,7 @@ debts = Table(
     text("kind", 64),  # what must be absent: guest, port, allocation, ...
     text("resource", 255),
     json("payload"),  # the call that pays it, and what the debt still uses
-    text("state", 10),  # open paid written-off
+    text("state", 12),  # open paid written-off
     bigint("attempts"),
     text("error", None, nullable=True),
     time("created_at"),

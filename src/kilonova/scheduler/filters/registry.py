@@ -10,6 +10,7 @@ from typing import Any
 
 from kilonova.scheduler.filters.capacity import CapacityFilter
 from kilonova.scheduler.filters.compute_up import ComputeFilter
+from kilonova.scheduler.filters.debts import DebtFilter
 from kilonova.scheduler.filters.image_properties import ImagePropertiesFilter
 from kilonova.scheduler.filters.per_host import PerHost
 from kilonova.scheduler.filters.protocol import Filter
@@ -21,10 +22,11 @@ ENTRY_POINTS = "kilonova.filters"
 BUILT_IN: dict[str, Callable[[], Filter]] = {
     cls.name: cls
     for cls in (
-        RequestedHostFilter, ComputeFilter, AvailabilityZoneFilter, ImagePropertiesFilter, TraitsFilter, CapacityFilter
+        RequestedHostFilter, DebtFilter, ComputeFilter, AvailabilityZoneFilter, ImagePropertiesFilter, TraitsFilter,
+        CapacityFilter,
     )
 }  # fmt: skip
-ALWAYS_FIRST = ("RequestedHostFilter",)
+ALWAYS_FIRST = ("RequestedHostFilter", "DebtFilter")
 ALWAYS_LAST = ("AvailabilityZoneFilter", "TraitsFilter", "CapacityFilter")
 """What Nova asks Placement for; there it cannot be switched off either."""
 DEFAULT = ("ComputeFilter", "ImagePropertiesFilter")
