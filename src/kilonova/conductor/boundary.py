@@ -18,7 +18,7 @@ from kilonova.conductor.errors import Lost, Refused
 from kilonova.conductor.run import Known, Run, prepare, refusal_json
 from kilonova.conductor.story import EFFECTS, NOW, All, Context, Step, encode
 from kilonova.db.database import Tx
-from kilonova.db.errors import UniqueViolation
+from kilonova.db.errors import DatabaseError, UniqueViolation
 from kilonova.db.queries import journal as sql
 from kilonova.db.queries import server_state
 from kilonova.db.statement import Statement, Value
@@ -54,12 +54,14 @@ class Boundary:
     saved: dict[str, Any] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
     """Operations that write steps opened: to be woken after the commit."""
+    writing: Step | None = None
+    """The write step at work, while it is."""
 
 
 def _snapshot(run: Run) -> dict[str, Any]:
     return {
         "seq": run.next_seq, "state": run.state, "forward_only": run.forward_only, "show": dict(run.show),
-        "event": run.event,
+        "event": run.event, "error": run.row.error,
     }  # fmt: skip
 
 
@@ -72,7 +74,7 @@ def rewind(b: Boundary) -> None:
         known.dirty = True
     if b.saved:
         run.next_seq, run.state, run.forward_only = b.saved["seq"], b.saved["state"], b.saved["forward_only"]
-        run.show, run.event = dict(b.saved["show"]), b.saved["event"]
+        run.show, run.event, run.row.error = dict(b.saved["show"]), b.saved["event"], b.saved["error"]
     b.added, b.cleaned, b.calls, b.asks, b.wait, b.opened = [], [], [], [], None, []
     run.forget_walk()
 
@@ -187,10 +189,16 @@ async def _run_write(tx: Tx, b: Boundary, step: Step) -> None:
     if refusal is not None:
         known.state, known.error = "refused", refusal_json(refusal)
     else:
+        b.writing = step
         try:
             value = await EFFECTS[step.method].function(tx, step.args, _context(tx, b))
         except Refused as error:
             raise WriteRefused(step, error) from None
+        except DatabaseError:
+            raise
+        except Exception as error:
+            raise WriteRefused(step, internal(error)) from error
+        b.writing = None
         known.state, known.output = "done", encode(value)
     await _insert_step(tx, b, known)
 
@@ -314,11 +322,12 @@ async def _finish_event(tx: Tx, b: Boundary, event: str, error: str | None) -> N
 
 def failure_json(failure: BaseException) -> str:
     """Why an operation failed, as recorded: {message, code, details}."""
-    if isinstance(failure, Refused):
-        return refusal_json(failure)
-    return encode(
-        {"message": "An internal error stopped the operation.", "code": "internal", "details": repr(failure)[:2000]}
-    ).decode()
+    return refusal_json(failure if isinstance(failure, Refused) else internal(failure))
+
+
+def internal(bug: BaseException) -> Refused:
+    """Anything that is not an error of the step is a bug: never tried again (contracts: 1.8)."""
+    return Refused("An internal error stopped the operation.", "internal", repr(bug)[:2000])
 
 
 def _undone_fields(run: Run, error: str | None, now: int) -> dict[str, Any]:

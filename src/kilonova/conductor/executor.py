@@ -8,6 +8,7 @@ next boundary and drops it. Knows stories only as requests and ports only by nam
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,10 +22,11 @@ from kilonova.conductor.errors import Lost, Refused, ReplayMismatch, StepError, 
 from kilonova.conductor.ports import CallContext, Ports
 from kilonova.conductor.run import Known, Row, Run, prepare, refusal_json
 from kilonova.conductor.story import STORIES, Context, Step, Undo, encode
-from kilonova.db.database import Database
-from kilonova.db.errors import DatabaseError, UniqueViolation
+from kilonova.db.database import Database, Tx
+from kilonova.db.errors import BadParameter, DatabaseError, UniqueViolation
 from kilonova.db.queries import journal as sql
 from kilonova.db.queries import server_state
+from kilonova.db.statement import Value
 from kilonova.log import bound, get_logger
 from kilonova.model.command import Fence
 
@@ -36,6 +38,11 @@ _SECONDS = metrics.histogram(
 )
 _BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 _UNDO_BUDGET_S = 20.0
+_LEAST_S = 5.0
+"""What even a call whose budget is spent gets for its one more try."""
+_SAVE_S = 10.0
+"""How often the seconds spent on a call are saved while it lasts."""
+_PAGE = 200
 
 
 class Executor:
@@ -59,7 +66,7 @@ class Executor:
         self.active: dict[str, asyncio.Task[None]] = {}
         self.stuck: dict[str, str] = {}
         """Operations stopped here for good, with why: shown as an alarm."""
-        self.undo_budget_s = _UNDO_BUDGET_S
+        self.undo_budget_s, self.least_s, self.save_s = _UNDO_BUDGET_S, _LEAST_S, _SAVE_S
         self.budget_scale = 1.0
         """Tests shrink every step's budget with it."""
         self.backoff_s = _BACKOFF_S
@@ -92,11 +99,22 @@ class Executor:
 
     async def poll(self) -> None:
         """Find work by reading the database: what nobody has, and what is mine and due."""
-        for (operation_id,) in await self.database.fetch(sql.FRESH, {}):
-            self.poke(operation_id)
-        for (operation_id,) in await self.database.fetch(sql.MINE_DUE, {"owner": self.me, "now": self._now()}):
-            if operation_id not in self.active:
-                self.poke(operation_id)
+        page: dict[str, Value] = {"after": 0, "after_id": "", "limit": _PAGE}
+        while rows := await self.database.fetch(sql.FRESH, page):
+            for operation_id, story, version, created_at in rows:
+                if (story, version) in STORIES:
+                    self.poke(operation_id)
+                page |= {"after": created_at, "after_id": operation_id}
+            if len(rows) < _PAGE:
+                break
+        mine: dict[str, Value] = {"owner": self.me, "now": self._now()}
+        for due in (sql.MINE_DUE, sql.MINE_SIGNALLED):
+            for (operation_id,) in await self.database.fetch(due, mine):
+                if operation_id not in self.active:
+                    self.poke(operation_id)
+        for operation_id in list(self.stuck):
+            if await self.database.fetch_one(sql.IS_OPEN, {"id": operation_id}) is None:
+                del self.stuck[operation_id]
 
     async def stop(self) -> None:
         """Stop where we are; whoever owns us next goes on from the journal."""
@@ -177,12 +195,23 @@ class Executor:
                 if len(steps) == 1:
                     await self._perform(run, steps[0])
                 else:
-                    async with asyncio.TaskGroup() as group:
-                        for step in steps:
-                            group.create_task(self._perform(run, step))
+                    await self._perform_all(run, steps)
                 continue
             if b.wait is not None and not await self._signalled(run, b.wait):
                 return
+
+    async def _perform_all(self, run: Run, steps: list[Step]) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for step in steps:
+                    group.create_task(self._perform(run, step))
+        except BaseExceptionGroup as several:
+            lost, others = several.split(Lost)
+            if lost is None or others is not None:
+                raise
+        else:
+            return
+        raise Lost(run.row.id)
 
     async def _ask_first(self, run: Run) -> bool:
         """Questions before the first effect of a boundary need no commit of their own."""
@@ -207,13 +236,17 @@ class Executor:
                 refused[error.step.key] = error.error
                 continue
             except UniqueViolation:
-                commit.rewind(b)
                 if await self._taken(run):
                     raise Lost(run.row.id) from None
                 raise
-            except BaseException:
+            except BadParameter as error:
+                if b.writing is None:
+                    raise
                 commit.rewind(b)
-                raise
+                refused[b.writing.key] = commit.internal(error)
+                continue
+            # Whatever else it is, this walk is thrown away as it stands: when a task is cancelled in its commit,
+            # the writer thread may be in the middle of it.
             if fresh:
                 run.row.owner, run.row.epoch = self.me, run.row.epoch + 1
             for opened in b.opened:
@@ -255,7 +288,7 @@ class Executor:
         started = time.monotonic()
         budget = step.budget_s * self.budget_scale - known.spent_us / 1e6
         try:
-            known.output = await self._try(known, step.port, step.method, step.encoded, call, budget)
+            known.output = await self._try(run, known, step.port, step.method, step.encoded, call, budget)
             known.state = "done"
         except Refused as error:
             known.state, known.error = "refused", refusal_json(error)
@@ -263,27 +296,34 @@ class Executor:
                 owed = Undo(step.port, step.method, step.args, step.resource, step.keeps)
                 known.state, known.undo = "debt", encode(owed)
                 known.undo_failed = f"{error.code}: {error.message} {error.details}".strip()
-        known.spent_us += int((time.monotonic() - started) * 1e6)
-        run.row.spent_us += known.spent_us
+        spent_us = int((time.monotonic() - started) * 1e6)
+        known.spent_us += spent_us
+        run.row.spent_us += spent_us
         known.dirty = True
 
     async def _try(
-        self, known: Known, port: str, method: str, args: bytes, call: CallContext, budget_s: float
+        self, run: Run, known: Known, port: str, method: str, args: bytes, call: CallContext, budget_s: float
     ) -> bytes:
-        deadline = time.monotonic() + budget_s
+        started = saved = time.monotonic()
+        deadline = started + budget_s
         while True:
             if not self._may_act():
                 raise Lost(call.context.operation_id)
             known.attempts += 1
             try:
-                return await self.ports.perform(port, method, args, call)
+                return await self._once(port, method, args, call, deadline - time.monotonic())
             except (Transient, UnknownEffect) as error:
                 delay = self.backoff_s[min(known.attempts, len(self.backoff_s)) - 1]
-                if time.monotonic() + delay > deadline:
+                now = time.monotonic()
+                if now + delay > deadline:
                     code = "unknown" if isinstance(error, UnknownEffect) else "unavailable"
                     details = f"gave up after {known.attempts} tries: {error.details}"
                     raise Refused(error.message, code, details) from error
                 await asyncio.sleep(delay)
+                await self._still_mine(run)
+                if now - saved >= self.save_s and not call.undo:
+                    saved = now
+                    await self._save_spent(run, known, known.spent_us + int((now - started) * 1e6))
             except Refused:
                 raise
             except StepError as error:
@@ -292,7 +332,36 @@ class Executor:
                 raise
             except Exception as error:
                 log.exception("port %s %s failed in operation %s", port, method, call.context.operation_id)
-                raise Refused("An internal error stopped the operation.", "internal", repr(error)[:2000]) from error
+                raise commit.internal(error) from error
+
+    async def _once(self, port: str, method: str, args: bytes, call: CallContext, left_s: float) -> bytes:
+        """One try, which ends with its budget: a host that takes a command and never answers is no answer."""
+        try:
+            async with asyncio.timeout(None if math.isinf(left_s) else max(left_s, self.least_s)) as limit:
+                return await self.ports.perform(port, method, args, call)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise UnknownEffect("It did not end in time.", "unknown", f"{port} {method} did not answer") from None
+
+    async def _still_mine(self, run: Run) -> None:
+        """Before a call is tried again: who lost its operation meanwhile stops (a neighbour has no fence for it)."""
+        mine: dict[str, Value] = {"id": run.row.id, "me": self.me, "epoch": run.row.epoch}
+        try:
+            if run.row.owner is not None and await self.database.fetch_one(sql.STILL_MINE, mine) is None:
+                raise Lost(run.row.id)
+        except DatabaseError as error:
+            log.debug("cannot look whether %s is still ours: %s", run.row.id, error)
+
+    async def _save_spent(self, run: Run, known: Known, spent_us: int) -> None:
+        facts: dict[str, Value] = {
+            "id": run.row.id, "me": self.me, "epoch": run.row.epoch, "name": known.name, "item": known.item,
+            "attempts": known.attempts, "spent_us": spent_us,
+        }  # fmt: skip
+        try:
+            await self.database.write(_spent, facts)
+        except DatabaseError as error:
+            log.debug("seconds spent by %s are not saved: %s", run.row.id, error)
 
     async def _undo_next(self, run: Run) -> None:
         """Undo the newest step that still needs it; what cannot be undone now becomes a debt."""
@@ -302,7 +371,7 @@ class Executor:
         args = msgspec.json.encode(undo["args"])
         attempts = known.attempts
         try:
-            await self._try(known, undo["port"], undo["method"], args, call, self.undo_budget_s)
+            await self._try(run, known, undo["port"], undo["method"], args, call, self.undo_budget_s)
             known.state = "undone"
         except Refused as error:
             known.state, known.undo_failed = "debt", f"{error.code}: {error.message} {error.details}".strip()
@@ -332,9 +401,13 @@ class Executor:
         return False
 
 
+async def _spent(tx: Tx, facts: dict[str, Value]) -> None:
+    await tx.execute(sql.SAVE_SPENT, facts)
+
+
 def _known(row: tuple[Any, ...]) -> Known:
-    name, item, seq, kind, state, digest, args, output, undo, error, attempts, spent_us, started_at = row
+    name, item, seq, kind, state, digest, port, args, output, undo, error, attempts, spent_us, started_at = row
     return Known(
-        name, item, seq, kind, state, digest, "", args.encode(), (output or "").encode(), (undo or "").encode(),
+        name, item, seq, kind, state, digest, port, args.encode(), (output or "").encode(), (undo or "").encode(),
         error or "", attempts, spent_us, started_at,
     )  # fmt: skip

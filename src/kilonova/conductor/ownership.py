@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from hashlib import blake2b
 
+from kilonova.conductor.story import STORIES
 from kilonova.db.database import Database, Tx
 from kilonova.db.errors import DatabaseError
 from kilonova.db.queries import journal as sql
@@ -125,11 +126,11 @@ async def _leave(tx: Tx, me: str) -> None:
 
 
 async def _adopt(tx: Tx, args: tuple[str, str, int]) -> list[str]:
-    """Take the open operations of a dead owner; a rival that was faster leaves us none."""
+    """Take the open operations of a dead owner that we have the stories of; a rival that was faster leaves us none."""
     me, owner, now = args
     taken = []
-    for operation_id, whose, epoch in await tx.fetch(sql.ABANDONED, {"me": me}):
+    for operation_id, whose, epoch, story, version in await tx.fetch(sql.ABANDONED, {"me": me}):
         facts = {"me": me, "id": operation_id, "owner": owner, "epoch": epoch, "now": now}
-        if whose == owner and await tx.execute(sql.ADOPT, facts):
+        if whose == owner and (story, version) in STORIES and await tx.execute(sql.ADOPT, facts):
             taken.append(operation_id)
     return taken

@@ -17,11 +17,14 @@ from kilonova.conductor.story import All, Done, NoReturn, Op, SetState, Step, St
 
 Key = tuple[str, str]
 
+_arguments = msgspec.json.Encoder(order="deterministic").encode
+"""Sets have another order in every process; a digest must not."""
+
 
 def prepare(step: Step) -> Step:
     """Encode a step's arguments and take their digest."""
     if not step.encoded:
-        step.encoded = encode(step.args)
+        step.encoded = _arguments(step.args)
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{step.kind}\0{step.port}\0{step.method}\0".encode())
         digest.update(step.encoded)
@@ -165,7 +168,10 @@ class Run:
             row.id, row.number, row.request_id, row.user_id, row.project_id, row.created_at, self.database,
             self.together,
         )  # fmt: skip
-        inputs = msgspec.json.decode(row.inputs, type=self.story.inputs)
+        try:
+            inputs = msgspec.json.decode(row.inputs, type=self.story.inputs)
+        except msgspec.MsgspecError as error:
+            raise ReplayMismatch(f"inputs of {row.story} cannot be read: {error}") from None
         self._coroutine = self.story.function(op, inputs)  # type: ignore[assignment]  # an async def gives a coroutine
         self._used = set()
 
@@ -217,7 +223,10 @@ class Run:
                 return None, None
             if request.output is msgspec.Raw:
                 return msgspec.Raw(known.output), None
-            return msgspec.json.decode(known.output, type=request.output), None
+            try:
+                return msgspec.json.decode(known.output, type=request.output), None
+            except msgspec.MsgspecError as error:
+                raise ReplayMismatch(f"the recorded answer of step {request.key} cannot be read: {error}") from None
         return None, _refusal(known.error)
 
     # recording

@@ -9,13 +9,31 @@ _COLUMNS = """id, story, version, state, target, number, owner, epoch, inputs, b
 
 LOAD = Statement(f"SELECT {_COLUMNS} FROM operations WHERE id = :id")
 
-FRESH = Statement("SELECT id FROM operations WHERE ended_at IS NULL AND owner IS NULL ORDER BY created_at LIMIT 500")
+# What nobody has and could begin now: not behind another in its lane, not taken by a delete.
+FRESH = Statement(
+    """SELECT id, story, version, created_at FROM operations f
+       WHERE ended_at IS NULL AND owner IS NULL AND superseded = 0
+         AND (created_at > :after OR (created_at = :after AND id > :after_id))
+         AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.target = f.target AND o.number < f.number
+                         AND o.ended_at IS NULL AND o.superseded = 0)
+       ORDER BY created_at, id LIMIT :limit"""
+)
 MINE_DUE = Statement(
     """SELECT id FROM operations WHERE ended_at IS NULL AND owner = :owner
        AND (wake_at IS NULL OR wake_at <= :now)"""
 )
+# Waiting for a signal that has come (its wake may be lost).
+MINE_SIGNALLED = Statement(
+    """SELECT id FROM operations o WHERE ended_at IS NULL AND owner = :owner AND wake_at > :now
+       AND EXISTS (SELECT 1 FROM signals s WHERE s.subject = COALESCE(o.target, o.id))"""
+)
+STILL_MINE = Statement(
+    """SELECT 1 FROM operations WHERE id = :id AND owner = :me AND epoch = :epoch AND superseded = 0
+       AND ended_at IS NULL"""
+)
+IS_OPEN = Statement("SELECT 1 FROM operations WHERE id = :id AND ended_at IS NULL AND superseded = 0")
 STEPS = Statement(
-    """SELECT name, item, seq, kind, state, digest, args, output, undo_call, error, attempts, spent_us, started_at
+    """SELECT name, item, seq, kind, state, digest, port, args, output, undo_call, error, attempts, spent_us, started_at
        FROM steps WHERE operation_id = :id ORDER BY seq"""
 )
 
@@ -38,7 +56,7 @@ ADOPT = Statement(
        WHERE id = :id AND owner = :owner AND epoch = :epoch AND superseded = 0 AND ended_at IS NULL"""
 )
 ABANDONED = Statement(
-    """SELECT id, owner, epoch FROM operations WHERE ended_at IS NULL AND superseded = 0
+    """SELECT id, owner, epoch, story, version FROM operations WHERE ended_at IS NULL AND superseded = 0
        AND owner IS NOT NULL AND owner <> :me"""
 )
 HAS_LANE_MATES = Statement(
@@ -55,6 +73,13 @@ UPDATE_STEP = Statement(
     """UPDATE steps SET state = :state, output = :output, error = :error, attempts = :attempts,
          spent_us = :spent_us, finished_at = :finished_at
        WHERE operation_id = :operation_id AND name = :name AND item = :item"""
+)
+
+# Seconds spent on a step that has not ended yet.
+SAVE_SPENT = Statement(
+    """UPDATE steps SET attempts = :attempts, spent_us = :spent_us
+       WHERE operation_id = :id AND name = :name AND item = :item AND state = 'intent'
+         AND EXISTS (SELECT 1 FROM operations o WHERE o.id = :id AND o.owner = :me AND o.epoch = :epoch)"""
 )
 
 INSERT_DEBT = Statement(
