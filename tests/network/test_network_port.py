@@ -216,3 +216,14 @@ async def test_a_network_does_not_go_away_under_a_port(cloud: Cloud) -> None:
             assert len(made) == 4
             await asyncio.gather(*(cloud.network.ensure_no_ports(each.server) for each in requests))
             assert (await cloud.call("DELETE", f"/networks/{network['id']}")).status_code == 204
+
+
+async def test_the_pages_of_held_end(cloud: Cloud) -> None:
+    """Each page goes on behind the last port of the one before."""
+    for _ in range(5):
+        await cloud.network.ensure_ports(wanted(on(cloud.private)))
+    seen: list[tuple[str, str]] = []
+    while page := await cloud.network.held(seen[-1][0] if seen else "", limit=2):
+        seen += page
+        assert len(seen) <= 5, "the pages never end"
+    assert seen == sorted(await cloud.network.held(limit=5000))

@@ -7,6 +7,7 @@ conductors may do it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from kilonova.db.database import Database
@@ -21,6 +22,8 @@ KEPT_US = 48 * 3600 * 1_000_000
 """How long ended operations are kept, for people who ask what happened."""
 REQUESTS_US = 24 * 3600 * 1_000_000
 _BATCH = 50
+_TURN = 50
+"""Reads between two turns of the event loop."""
 
 
 class Housekeeping:
@@ -59,13 +62,16 @@ class Housekeeping:
 
     async def sweep(self) -> int:
         """Remove ports whose server is gone; how many servers had some."""
-        owners: set[str] = set()
+        gone: set[str] = set()
         after = ""
         try:
             while page := await self._network.held(after):
-                owners.update(server for _, server in page)
+                for n, (_, server) in enumerate(page):
+                    if await self._global.fetch_one(placing.FIND, {"uuid": server}) is None:
+                        gone.add(server)
+                    if n % _TURN == 0:
+                        await asyncio.sleep(0)  # reads on SQLite do not give the loop back by themselves
                 after = page[-1][0]
-            gone = {s for s in owners if await self._global.fetch_one(placing.FIND, {"uuid": s}) is None}
             swept = gone & self._suspects
             for server in swept:
                 log.warning("server %s is gone and still held ports: they are removed", server)

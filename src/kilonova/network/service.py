@@ -98,7 +98,7 @@ class EmbeddedNetwork:
     # for audits
 
     async def held(self, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
-        """(port, server) of ports bound to servers whose ids follow `after`: what a sweep compares with servers."""
+        """See `NetworkPort.held`."""
         return await self.database.scan(queries.HELD, {"after": after, "limit": limit}, _pairs)
 
     async def _network(self, network_id: str) -> NetworkRow | None:

@@ -147,8 +147,8 @@ PLAN = Statement(
 )
 PORTS_OF = Statement(f"SELECT {PORTS.columns} FROM ports WHERE device_id = :device ORDER BY created_at, id")
 HELD = Statement(
-    """SELECT id, device_id FROM ports WHERE device_id > :after AND device_owner LIKE 'compute:%' ESCAPE '!'
-       ORDER BY device_id, id LIMIT :limit"""
+    """SELECT id, device_id FROM ports WHERE id > :after AND device_id <> ''
+       AND device_owner LIKE 'compute:%' ESCAPE '!' ORDER BY id LIMIT :limit"""
 )
 JOIN = Statement(
     "UPDATE networks SET ports = ports + :n WHERE id = :network AND layout = :layout"
