@@ -68,12 +68,12 @@ def _scope(listing: Listing, request: Request, creds: Credentials) -> None:
         raise BadRequest(f"Invalid status: {status[:50]}")
     project = creds.project_id or ""
     if not creds.is_admin:
-        shared = "SELECT 1 FROM image_members m WHERE m.image_id = images.id AND m.member_id = :me"
+        shared = "SELECT m.image_id FROM image_members m WHERE m.member_id = :me"
         if status != "all":
             shared += " AND m.status = :member_status"
         listing.where(
             "(owner = :me OR visibility IN ('public', 'community')"
-            f" OR (visibility = 'shared' AND EXISTS ({shared})))",
+            f" OR (visibility = 'shared' AND id IN ({shared})))",
             me=project,
         )
         if status != "all":

@@ -270,9 +270,7 @@ RESOURCE = Resource(
     },
     read_only=frozenset({"binding:vif_type", "binding:vif_details"}),
     view=view,
-    scope=(
-        "(project_id = :me OR EXISTS (SELECT 1 FROM networks n WHERE n.id = ports.network_id AND n.project_id = :me))"
-    ),
+    scope="(project_id = :me OR network_id IN (SELECT n.id FROM networks n WHERE n.project_id = :me))",
     columns={
         "id": "id", "name": "name", "description": "description", "project_id": "project_id",
         "network_id": "network_id", "device_id": "device_id", "device_owner": "device_owner", "status": "status",

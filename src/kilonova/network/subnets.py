@@ -210,8 +210,8 @@ RESOURCE = Resource(
     read_only=frozenset({"subnetpool_id"}),
     view=view,
     scope=(
-        "(project_id = :me OR EXISTS (SELECT 1 FROM networks n WHERE n.id = subnets.network_id"
-        " AND (n.shared = 1 OR n.project_id = :me)))"
+        "(project_id = :me"
+        " OR network_id IN (SELECT n.id FROM networks n WHERE n.shared = 1 OR n.project_id = :me))"
     ),
     columns={
         "id": "id", "name": "name", "description": "description", "project_id": "project_id",
