@@ -23,6 +23,7 @@ from kilonova.compute.virt.sim.world import SimWorld
 
 _OPEN_OF = """SELECT COUNT(*) FROM operations o JOIN owners w ON w.incarnation = o.owner
               WHERE o.ended_at IS NULL AND w.name = $1"""
+_LIBVIRT = "driver = libvirt\n[libvirt]\nvirt_type = qemu\n"
 START_S = 20.0
 WAIT_S = 25.0
 HOSTS = 5
@@ -106,14 +107,21 @@ def manage(*words: str) -> None:
     assert code == 0, f"manage {words}: {code}"
 
 
+def _names(service: str, count: int) -> list[str]:
+    return [f"{service}-{n}" for n in range(1, count + 1)]
+
+
 class SeveralProcesses:
     """The processes by name, and clients of both APIs."""
 
-    def __init__(self, folder: Path, global_url: str, cell_url: str) -> None:
+    def __init__(
+        self, folder: Path, global_url: str, cell_url: str, *, each: int = 2, image: Path | None = None
+    ) -> None:
+        """`each`: how many API and conductor processes; with `image` (a qcow2) the host is libvirt's, else sim."""
         self.folder = folder
         self.urls = {"global": global_url, "cell0": global_url, "cell1": cell_url}
-        conductors = {name: f"127.0.0.1:{free_port()}" for name in ("conductor-1", "conductor-2")}
-        self.ports = {name: free_port() for name in ("api-1", "api-2")}
+        conductors = {name: f"127.0.0.1:{free_port()}" for name in _names("conductor", each)}
+        self.ports = {name: free_port() for name in _names("api", each)}
         transport = f"zmq://{','.join(conductors.values())}"
         keys = folder / "queue-keys"
         self.control = folder / "control.conf"
@@ -128,7 +136,7 @@ class SeveralProcesses:
         self.host.write_text(
             f"[DEFAULT]\ntransport_url = {transport}\n"
             f"[kilonova]\ndir = {folder / 'host'}\nqueue_keys = {keys}\n"
-            f"driver = sim\nsim_hosts = {HOSTS}\n"
+            + (f"driver = sim\nsim_hosts = {HOSTS}\n" if image is None else _LIBVIRT)
         )
         control, host = ["-c", str(self.control)], ["-c", str(self.host)]
         manage("db", "sync", *control)
@@ -137,12 +145,13 @@ class SeveralProcesses:
         for name in self.ports:
             manage("enroll", name, "--role", "api", *control)
         manage("enroll", "node-1", "--role", "host", "--speaks-for", "sim-*", *host)
-        image = folder / "disk.raw"
-        image.write_bytes(bytes(1 << 20))
-        manage(
-            "bootstrap", "--url", f"http://127.0.0.1:{self.ports['api-1']}", "--image", str(image), "--image-format",
-            "raw", *control,
-        )  # fmt: skip
+        kind = "qcow2"
+        if image is None:
+            image, kind = folder / "disk.raw", "raw"
+            image.write_bytes(bytes(1 << 20))
+        url = f"http://127.0.0.1:{self.ports['api-1']}"
+        manage("bootstrap", "--url", url, "--image", str(image), "--image-format", kind, *control)
+        host += ["-c", str(folder / "control" / "service-user.conf")]
         self.processes = {
             **{name: Process(folder, "conductor", name, control) for name in conductors},
             **{
