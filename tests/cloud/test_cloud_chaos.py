@@ -131,11 +131,13 @@ async def test_a_sim_cloud_survives_being_killed() -> None:
 
 @pytest.mark.libvirt
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-async def test_a_cloud_of_real_guests_survives_being_killed() -> None:
+async def test_a_cloud_of_real_guests_survives_being_killed(guest_image: Path) -> None:
     with place() as folder:
         cloud = CloudProcess(folder / "cloud", driver="libvirt")
+        cloud.folder.mkdir(mode=0o711)
+        (cloud.folder / "guest-image").symlink_to(guest_image)
         try:
             await survive(cloud, Storm(SEED, "1", 6), longest=8.0, width=2)
-            assert not domains(Path(cloud.folder))
+            assert not domains(cloud.folder)
         finally:
             cloud.remove()

@@ -8,7 +8,6 @@ project's servers. A simulated guest has no console but a log, which is printed.
 from __future__ import annotations
 
 import argparse
-import os
 import sqlite3
 import subprocess
 import sys
@@ -94,9 +93,9 @@ def run(args: argparse.Namespace) -> int:
     if asked.stdout.strip() != "running":
         raise CliError(f"server {name} is not running ({asked.stdout.strip()}); start it, or see `console log show`")
     show(before)
-    print(f"[{name}: serial console; leave with Ctrl-]]", flush=True)
-    force = ["--force"] if args.force else ["--safe"]
-    os.execv(virsh, [*command, "console", uuid, *force])
+    from kilonova.cli import serial_line
+
+    return serial_line.attach(uri, uuid, force=args.force, connected=f"[{name}: serial console; leave with Ctrl-]]")
 
 
 def last_words(path: Path, size: int) -> bytes:
