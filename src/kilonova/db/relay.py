@@ -81,6 +81,7 @@ class Relay:
         unwatch = self.db.watch(self.wake)
         try:
             while True:
+                self._wake.clear()  # before the look: what is committed during it wakes us again
                 try:
                     await self._turn()
                 except Deposed:
@@ -88,7 +89,6 @@ class Relay:
                     self.epoch = 0
                 except DatabaseError as error:
                     log.warning("the relay of %s waits: %s", self.db.name, error)
-                self._wake.clear()
                 if not self.epoch:
                     await asyncio.sleep(BEAT_S)
                     continue
