@@ -164,6 +164,8 @@ class SmallCloud:
         self.tap = TappedPorts(self.conductor.ports)
         for executor in self.conductor.executors:
             executor.ports = self.tap
+        for reconciler in self.conductor.reconcilers:
+            reconciler.ports = self.tap
 
     async def start(self) -> None:
         await self.bus.start()

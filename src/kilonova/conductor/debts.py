@@ -1,7 +1,8 @@
 """Pays debts: what an operation could not undo when it ended (contracts: 1.10).
 
 A debt is a call that makes something absent, under the fence its operation had. Paying it again is
-harmless. Only then what it still used (addresses, the claim) is given back.
+harmless, also for several conductors at once. Only then what it still used (addresses, the claim) is given back,
+and only by the last of the debts that use it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from kilonova.conductor.errors import Lost, StepError
+from kilonova.conductor.errors import Lost, Refused, StepError
 from kilonova.conductor.ports import CallContext, Ports
 from kilonova.conductor.story import Context
 from kilonova.db.database import Database, Tx
@@ -28,6 +29,9 @@ from kilonova.model.command import Fence
 log = get_logger(__name__)
 
 
+_BUDGET_S = 20.0
+_AT_ONCE = 16
+_A_ROUND = 20
 _MARK_S = 5.0
 _SUPERSEDED = frozenset({"power", "fence"})
 """What nobody wants any more once a later operation commands the guest."""
@@ -49,53 +53,131 @@ class _Payload(Struct):
     key: str
 
 
+class _Debt(Struct):
+    """A row of `OPEN_DEBTS`."""
+
+    id: str
+    operation_id: str
+    resource: str
+    payload: str
+    attempts: int
+    epoch: int
+    """The highest its operation had: no call of its own fences the payment."""
+
+
 _payload = msgspec.json.Decoder(_Payload)
 
 
 class Reconciler:
-    """Pays the debts of one database."""
+    """Pays the debts of one database: of each holder some a round, those first that were tried least."""
 
     def __init__(
         self, database: Database, ports: Ports, now_us: Callable[[], int], paid: Callable[[], None] = lambda: None
     ) -> None:
         """`paid` is called when debts were paid."""
-        self._database, self._ports, self._now, self._paid = database, ports, now_us, paid
+        self._database, self._now, self._paid = database, now_us, paid
+        self.ports = ports
         self.open = 0
         """Debts left after the last round, for metrics and `doctor`."""
+        self.budget_s = _BUDGET_S
+        """What one payment may take."""
 
     async def pay(self) -> int:
-        """Try every open debt once; how many were paid."""
-        rows = await self._database.fetch(sql.OPEN_DEBTS, {"limit": 100})
-        paid = 0
-        for debt_id, operation_id, _step, holder, _kind, _resource, payload, _attempts in rows:
-            facts = _payload.decode(payload)
-            try:
-                await self._perform(facts.undo, facts, operation_id, facts.key)
-                for n, kept in enumerate(facts.undo.keeps):
-                    await self._perform(kept, facts, operation_id, f"{facts.key}/keeps/{n}")
-            except Lost as error:
-                if facts.undo.resource not in _SUPERSEDED:
-                    await self._database.write(_write, (sql.TRY_DEBT, debt_id, str(error), self._now(), ""))
-                    continue
-                # A later operation commands the guest: what this one owed is no longer wanted.
-                log.info("debt of operation %s at %s is superseded", operation_id, holder)
-            except StepError as error:
-                await self._database.write(_write, (sql.TRY_DEBT, debt_id, str(error), self._now(), ""))
-                continue
-            await self._database.write(_write, (sql.PAY_DEBT, debt_id, "", self._now(), "paid"))
-            log.info("debt of operation %s at %s is paid", operation_id, holder)
-            paid += 1
-        self.open = len(rows) - paid
+        """Try the open debts once, those of one holder one after the other; how many were paid."""
+        holders = await self._database.fetch(host_debts.OPEN, {})
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def of(holder: str) -> int:
+            async with turns:
+                return await self._pay_holder(holder)
+
+        paid = sum(await asyncio.gather(*(of(holder) for holder, _ in holders)))
+        self.open = sum(n for _, n in holders) - paid
         if paid:
             self._paid()
         return paid
 
-    async def _perform(self, call: _Call, facts: _Payload, operation_id: str, key: str) -> None:
-        context = Context(operation_id, "", "", "", self._now(), self._database.dialect)
-        fence = Fence(facts.number, facts.epoch, 1)
-        await self._ports.perform(
+    async def _pay_holder(self, holder: str) -> int:
+        paid = 0
+        for row in await self._database.fetch(sql.OPEN_DEBTS, {"holder": holder, "limit": _A_ROUND}):
+            debt = _Debt(*row)
+            try:
+                async with asyncio.timeout(self.budget_s):
+                    await self._pay_one(holder, debt)
+            except TimeoutError:
+                await self._tried(debt, f"no answer in {self.budget_s:g} s")
+                break
+            except Refused as error:
+                await self._tried(debt, str(error))
+            except Lost as error:
+                await self._tried(debt, str(error))
+            except StepError as error:
+                await self._tried(debt, str(error))
+                break  # the holder is away: the others can wait
+            else:
+                paid += 1
+        return paid
+
+    async def _pay_one(self, holder: str, debt: _Debt) -> None:
+        """Raises StepError, Lost (a later operation has the word)."""
+        facts = _payload.decode(debt.payload)
+        # A host keeps a refusal under its key: each try has one of its own.
+        key = f"{facts.key}/{debt.attempts}"
+        try:
+            await self._perform(facts.undo, facts, debt, key, Fence(facts.number, max(facts.epoch, debt.epoch), 1))
+        except Lost:
+            if facts.undo.resource in _SUPERSEDED:
+                await self._database.write(_write, (sql.PAY_DEBT, debt.id, "superseded", self._now(), "paid"))
+                log.info("debt of operation %s at %s is superseded", debt.operation_id, holder)
+                return
+            fence = await self._authority(facts, holder)
+            if fence is None:
+                raise
+            await self._perform(facts.undo, facts, debt, f"{key}/late", fence)
+        if not await self._database.write(_hand_over, (debt.id, debt.resource, bool(facts.undo.keeps), self._now())):
+            for n, kept in enumerate(facts.undo.keeps):
+                await self._perform(kept, facts, debt, f"{key}/keeps/{n}", Fence(facts.number, facts.epoch, 1))
+            await self._database.write(_write, (sql.PAY_DEBT, debt.id, "", self._now(), "paid"))
+        log.info("debt of operation %s at %s is paid", debt.operation_id, holder)
+
+    async def _authority(self, facts: _Payload, holder: str) -> Fence | None:
+        """The word that is above all operations the server had and below the next one it may get.
+
+        None while a later operation has the word: the server lives on this very host, or is being worked on.
+        """
+        key = {"server": facts.server}
+        row = await self._database.fetch_one(sql.HOME, key)
+        if row is None:
+            row = await self._database.fetch_one(sql.LAST_HOME, key)
+            return Fence(max(facts.number + 1, row[1] if row is not None else 0), 0, 1)
+        if f"host:{row[0]}" == holder or await self._database.fetch_one(sql.LANE_IS_OPEN, key) is not None:
+            return None
+        return Fence(row[1], 0, 1)
+
+    async def _tried(self, debt: _Debt, error: str) -> None:
+        await self._database.write(_write, (sql.TRY_DEBT, debt.id, error, self._now(), ""))
+
+    async def _perform(self, call: _Call, facts: _Payload, debt: _Debt, key: str, fence: Fence) -> None:
+        context = Context(debt.operation_id, "", "", "", self._now(), self._database.dialect)
+        await self.ports.perform(
             call.port, call.method, bytes(call.args), CallContext(key, facts.server, fence, context, True)
         )
+
+
+async def _hand_over(tx: Tx, args: tuple[str, str, bool, int]) -> bool:
+    """Pay a debt whose `keeps` another one of the same server still needs, and releases when it is paid itself.
+
+    All of the server's open debts are locked first, so that of several that are paid at once one is the last.
+    """
+    debt_id, resource, keeps, now = args
+    if not keeps:
+        return False
+    await tx.execute(sql.LOCK_DEBTS, {"resource": resource, "now": now})
+    for other, payload in await tx.fetch(sql.DEBTS_OF, {"resource": resource}):
+        if other != debt_id and _payload.decode(payload).undo.keeps:
+            await tx.execute(sql.PAY_DEBT, {"id": debt_id, "state": "paid", "error": None, "now": now})
+            return True
+    return False
 
 
 class Indebted:

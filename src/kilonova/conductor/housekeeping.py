@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from kilonova.db.database import Database
-from kilonova.db.queries import placing
+from kilonova.db.queries import journal, placing
 from kilonova.db.queries.retention import IS_KNOWN, OLD_RECEIPTS, drop_ended, drop_receipts, drop_requests
 from kilonova.log import get_logger
 from kilonova.network.port import NetworkPort, NetworkUnavailable
@@ -45,20 +45,22 @@ class Housekeeping:
                 if n < _BATCH:
                     break
         for database in self._databases:
-            await self._retire_receipts(database)
+            while await self._retire_receipts(database):
+                pass
         await self._global.write(drop_requests, self._now() - REQUESTS_US)
         return removed
 
-    async def _retire_receipts(self, database: Database) -> None:
-        """A receipt stands in another database than its operation, and goes after it."""
+    async def _retire_receipts(self, database: Database) -> int:
+        """A receipt stands in another database than its operation, and goes after it; how many operations' went."""
         rows = await database.fetch(OLD_RECEIPTS, {"before": self._now() - KEPT_US, "limit": _BATCH})
         orphans = []
-        for (operation_id,) in rows:
+        for operation_id in dict.fromkeys(row[0] for row in rows):
             known = [await d.fetch_one(IS_KNOWN, {"id": operation_id}) for d in self._databases]
             if not any(known):
                 orphans.append(operation_id)
         if orphans:
             await database.write(drop_receipts, orphans)
+        return len(orphans)
 
     async def sweep(self) -> int:
         """Remove ports whose server is gone; how many servers had some."""
@@ -67,7 +69,7 @@ class Housekeeping:
         try:
             while page := await self._network.held(after):
                 for n, (_, server) in enumerate(page):
-                    if await self._global.fetch_one(placing.FIND, {"uuid": server}) is None:
+                    if await self._is_gone(server):
                         gone.add(server)
                     if n % _TURN == 0:
                         await asyncio.sleep(0)  # reads on SQLite do not give the loop back by themselves
@@ -81,3 +83,12 @@ class Housekeeping:
             return 0
         self._suspects = gone - swept
         return len(swept)
+
+    async def _is_gone(self, server: str) -> bool:
+        """No record and no debt: what a host that is away may still use is not for others yet."""
+        if await self._global.fetch_one(placing.FIND, {"uuid": server}) is not None:
+            return False
+        for database in self._databases:
+            if await database.fetch_one(journal.OWES, {"resource": server}) is not None:
+                return False
+        return True

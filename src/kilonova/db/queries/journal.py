@@ -87,9 +87,20 @@ INSERT_DEBT = Statement(
          created_at, updated_at)
        VALUES (:id, :operation_id, :step, :holder, :kind, :resource, :payload, 'open', 0, :error, :now, :now)"""
 )
+# Of operations that have ended: until then they may still see to it themselves.
 OPEN_DEBTS = Statement(
-    """SELECT id, operation_id, step, holder, kind, resource, payload, attempts FROM debts
-       WHERE state = 'open' ORDER BY created_at LIMIT :limit"""
+    """SELECT d.id, d.operation_id, d.resource, d.payload, d.attempts, o.epoch
+       FROM debts d JOIN operations o ON o.id = d.operation_id
+       WHERE d.state = 'open' AND d.holder = :holder AND o.ended_at IS NOT NULL
+       ORDER BY d.attempts, d.created_at LIMIT :limit"""
+)
+LOCK_DEBTS = Statement("UPDATE debts SET updated_at = :now WHERE state = 'open' AND resource = :resource")
+DEBTS_OF = Statement("SELECT id, payload FROM debts WHERE state = 'open' AND resource = :resource")
+OWES = Statement("SELECT 1 FROM debts WHERE state = 'open' AND resource = :resource LIMIT 1")
+HOME = Statement("SELECT host, next_number FROM servers WHERE uuid = :server")
+LAST_HOME = Statement("SELECT host, next_number FROM servers_archive WHERE uuid = :server")
+LANE_IS_OPEN = Statement(
+    "SELECT 1 FROM operations WHERE target = :server AND ended_at IS NULL AND superseded = 0 LIMIT 1"
 )
 PAY_DEBT = Statement(
     "UPDATE debts SET state = :state, error = :error, updated_at = :now WHERE id = :id AND state = 'open'"
