@@ -91,6 +91,33 @@ async def test_a_killed_conductor_leaves_its_work_to_the_other(several: SeveralP
         await two.settled(servers, "DELETED")
 
 
+async def test_a_conductor_that_was_taken_for_dead_begins_anew(several: SeveralProcesses) -> None:
+    """It stands still for longer than the others wait; when it goes on, what it held is not its own any more."""
+    sleeper = several.processes["conductor-2"]
+    assert sleeper.child is not None
+    async with several.client("api-1") as one:
+        with several.world() as world:
+            rule = world.faults.set(method="ensure_guest", point="disk", delay=0.2)
+            servers = list(await asyncio.gather(*[one.create(f"sleep-{n}") for n in range(10)]))
+            await until(lambda: several.owns_work("conductor-2"), "the sleeper to be in the middle of something")
+            sleeper.child.send_signal(signal.SIGSTOP)
+            world.faults.remove(rule)
+        try:
+            await one.settled(servers, "ACTIVE")
+        finally:
+            sleeper.child.send_signal(signal.SIGCONT)
+        wanted = "begins anew"
+
+        async def anew() -> bool:
+            return wanted in sleeper.said()
+
+        await until(anew, "the sleeper to begin anew", 10)
+        await one.settled(servers, "ACTIVE")
+        for server in servers:
+            await one.delete(server)
+        await one.settled(servers, "DELETED")
+
+
 async def test_a_killed_compute_process_comes_back_to_its_guests(several: SeveralProcesses) -> None:
     node = several.processes["node-1"]
     async with several.client("api-2") as two:
