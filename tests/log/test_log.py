@@ -96,7 +96,8 @@ def test_uvicorn_and_warnings_come_here(start):
     path = start()
     logging.getLogger("uvicorn.error").info("started")
     logging.getLogger("uvicorn.access").info("unwanted")
-    assert [line.split()[2] for line in lines(path)] == ["uvicorn.error"]
+    names = [line.split()[2] for line in lines(path)]  # other tests' leftovers may speak meanwhile
+    assert [name for name in names if name.startswith("uvicorn")] == ["uvicorn.error"]
     assert not logging.getLogger("uvicorn").handlers
 
 
