@@ -24,6 +24,8 @@ from kilonova.compute.virt.sim.world import SimWorld
 _OPEN_OF = """SELECT COUNT(*) FROM operations o JOIN owners w ON w.incarnation = o.owner
               WHERE o.ended_at IS NULL AND w.name = $1"""
 _LIBVIRT = "driver = libvirt\n[libvirt]\nvirt_type = qemu\n"
+_CUT = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 START_S = 20.0
 WAIT_S = 25.0
 HOSTS = 5
@@ -186,6 +188,15 @@ class SeveralProcesses:
             finally:
                 await con.close()
         return False
+
+    async def cut_databases(self) -> None:
+        """Break every connection that the processes have."""
+        for url in set(self.urls.values()):
+            con = await asyncpg.connect(url)
+            try:
+                await con.execute(_CUT)
+            finally:
+                await con.close()
 
     def start(self) -> None:
         waits = [(process, process.launch()) for process in self.processes.values()]

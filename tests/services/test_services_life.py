@@ -118,6 +118,21 @@ async def test_a_conductor_that_was_taken_for_dead_begins_anew(several: SeveralP
         await one.settled(servers, "DELETED")
 
 
+async def test_lost_connections_to_the_databases_cost_time_only(several: SeveralProcesses) -> None:
+    async with several.client("api-1") as one:
+        with several.world() as world:
+            rule = world.faults.set(method="ensure_guest", point="disk", delay=0.2)
+            servers = list(await asyncio.gather(*[one.create(f"cut-{n}") for n in range(10)]))
+            for _ in range(3):
+                await several.cut_databases()
+                await asyncio.sleep(0.2)  # in the middle of what the last cut left
+            world.faults.remove(rule)
+        await one.settled(servers, "ACTIVE")
+        for server in servers:
+            await one.delete(server)
+        await one.settled(servers, "DELETED")
+
+
 async def test_a_killed_compute_process_comes_back_to_its_guests(several: SeveralProcesses) -> None:
     node = several.processes["node-1"]
     async with several.client("api-2") as two:
