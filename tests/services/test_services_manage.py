@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,35 @@ def test_an_idle_cloud_has_nothing_to_complain_of(config: Path, capsys: pytest.C
         assert main([*manage, *words]) == 0, words
     assert main([*manage, "debts", "write-off", "nothing", "--reason", "gone"]) == 1
     assert "no open debt" in said(capsys)
+
+
+def test_a_debt_is_written_off_on_record(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manage = ["manage", "-c", str(config)]
+    assert main([*manage, "db", "sync"]) == 0
+    row = {"id": "d1", "operation_id": "o1", "step": "spawn", "holder": "host:n1", "kind": "guest",
+           "resource": "s1", "payload": "{}", "state": "open", "attempts": 3, "error": "away", "created_at": 1, "updated_at": 1}  # fmt: skip
+    with sqlite3.connect(config.parent / "cloud" / "kilonova.db") as file:
+        file.execute(f"INSERT INTO debts ({', '.join(row)}) VALUES ({', '.join(':' + name for name in row)})", row)
+    capsys.readouterr()
+    assert main([*manage, "debts", "list", "--json"]) == 0
+    assert [(debt["id"], debt["holder"]) for debt in json.loads(capsys.readouterr().out)] == [("d1", "host:n1")]
+    assert main([*manage, "debts", "write-off", "d1", "--reason", "the host burned down"]) == 0
+    with sqlite3.connect(config.parent / "cloud" / "kilonova.db") as file:
+        state, error = file.execute("SELECT state, error FROM debts").fetchone()
+    assert state == "written-off"
+    assert "burned down" in error
+
+
+def test_an_upgrade_waits_for_stories_that_are_gone(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manage = ["manage", "-c", str(config)]
+    assert main([*manage, "db", "sync"]) == 0
+    with sqlite3.connect(config.parent / "cloud" / "kilonova.db") as file:
+        names = [row[1] for row in file.execute("PRAGMA table_info(operations)") if row[3]]
+        facts = {**dict.fromkeys(names, 0), "id": "o1", "story": "build", "version": 99, "state": "running"}
+        file.execute(f"INSERT INTO operations ({', '.join(facts)}) VALUES ({', '.join('?' * len(facts))})",
+                     list(facts.values()))  # fmt: skip
+    assert main([*manage, "upgrade", "check"]) == 1
+    assert "build version 99" in said(capsys)
 
 
 def test_members_come_and_go(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,8 +68,10 @@ def _host_rows(args: argparse.Namespace) -> list[tuple[object, ...]]:
 
 
 def _hosts(args: argparse.Namespace) -> int:
-    rows = [(*row[:5], "disabled" if row[5] else "enabled", "yes" if row[6] else "no") for row in _host_rows(args)]
-    show(args, ("host", "cell", "vcpus", "memory_mb", "guests", "status", "forced_down"), rows)
+    rows = []
+    for *facts, disabled, forced_down, debts in _host_rows(args):
+        rows.append((*facts, "disabled" if disabled else "enabled", "yes" if forced_down else "no", debts))
+    show(args, ("host", "cell", "vcpus", "memory_mb", "guests", "status", "forced_down", "debts"), rows)
     return 0
 
 

@@ -11,7 +11,8 @@ SERVERS_OF_CELLS = Statement(
     "SELECT cell, COUNT(*) FROM server_index WHERE cell IS NOT NULL GROUP BY cell", scans=_WHY
 )
 HOSTS = Statement(
-    """SELECT h.host, h.cell, h.vcpus, h.memory_mb, p.consumers, COALESCE(s.disabled, 0), COALESCE(s.forced_down, 0)
+    """SELECT h.host, h.cell, h.vcpus, h.memory_mb, p.consumers, COALESCE(s.disabled, 0), COALESCE(s.forced_down, 0),
+              h.debts
        FROM hosts h JOIN resource_providers p ON p.uuid = h.uuid
        LEFT JOIN services s ON s.host = h.host AND s.program = 'nova-compute' ORDER BY h.host""",
     scans=_WHY,
