@@ -61,7 +61,7 @@ async def test_without_a_token_nothing_is_told(cloud: Cloud) -> None:
         answer = await cloud.call("GET", "/servers", who=who)
         assert answer.status_code == 401
         assert answer.json()["error"]["title"] == "Unauthorized"
-        assert answer.headers["www-authenticate"].startswith("Keystone uri='http://cloud.test/")
+        assert answer.headers["www-authenticate"].startswith('Keystone uri="http://cloud.test/')
 
 
 async def test_every_answer_carries_its_request_id(cloud: Cloud) -> None:

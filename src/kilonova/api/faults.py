@@ -15,7 +15,7 @@ _NAMES = {
 def render(error: HttpError, request: Request, auth_uri: str) -> Response:
     """`error` as an answer."""
     if error.status == 401:
-        headers = {"www-authenticate": f"Keystone uri='{auth_uri}'", **error.headers}
+        headers = {"www-authenticate": f'Keystone uri="{auth_uri}"', **error.headers}
         body = {"error": {"code": 401, "title": "Unauthorized", "message": _UNAUTHORIZED}}
         return json_response(body, 401, headers)
     if error.status == 406:

@@ -79,11 +79,13 @@ _MISSING = "The resource could not be found."
 
 
 class PlacementFace:
-    """``PlacementFace(db, identity)``."""
+    """``PlacementFace(db, tokens)``."""
 
     name = "placement"
 
-    def __init__(self, db: Database, identity: TokenValidator) -> None:
+    def __init__(self, db: Database, identity: TokenValidator, auth_uri: str = "") -> None:
+        """`auth_uri`: where a caller without a token is sent; default: this cloud's own identity service."""
+        self._auth_uri = auth_uri
         self._context = Context(db)
         self._identity = identity
         self._router = Router(
@@ -127,7 +129,8 @@ class PlacementFace:
             request.version = OLDEST
         response = fault(request, error)
         if error.status == 401:
-            response.headers.setdefault("www-authenticate", f"Keystone uri='{request.host_url}/identity'")
+            uri = self._auth_uri or f"{request.host_url}/identity"
+            response.headers.setdefault("www-authenticate", f'Keystone uri="{uri}"')
         return response
 
     async def _authenticate(self, request: Request) -> None:

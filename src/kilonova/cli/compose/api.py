@@ -91,7 +91,7 @@ class ApiProcess:
         )  # fmt: skip
         mounts: Mounts = {
             "/compute": ComputeFace(services),
-            "/placement": PlacementFace(databases.global_, who.validator),
+            "/placement": PlacementFace(databases.global_, who.validator, who.auth_uri),
             **around.faces(),
         }
         here = [path for path, face in mounts.items() if not isinstance(face, ElsewhereFace)]

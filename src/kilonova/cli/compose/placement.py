@@ -37,7 +37,9 @@ class PlacementProcess:
         own = self.settings.kilonova
         app = HttpApp(
             {
-                "/placement": PlacementFace(self.databases.global_, self._who.validator),
+                "/placement": PlacementFace(
+                    self.databases.global_, self._who.validator, self._who.auth_uri
+                ),
                 "": LandingFace((Service("placement", "/placement"),)),
             },
             allowed_hosts=allowed_hosts(self.settings, own.host), observe=observe, translate=translate,

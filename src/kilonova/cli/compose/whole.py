@@ -102,7 +102,7 @@ class Cloud:
         self.app = HttpApp(
             {
                 "/compute": ComputeFace(services),
-                "/placement": PlacementFace(db, who.validator),
+                "/placement": PlacementFace(db, who.validator, who.auth_uri),
                 **faces,
                 "": LandingFace(shown),
             },
