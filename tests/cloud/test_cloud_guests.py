@@ -61,7 +61,7 @@ async def said(api: Account, uuid: str, text: str, times: int = 1, seconds: floa
                     f"/compute/v2.1/servers/{uuid}/action", json={"os-getConsoleOutput": {}}
                 )
                 output = answer.json()["output"] if answer.status_code == 200 else ""
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.4)
     except TimeoutError:
         raise AssertionError(f"not said: {text!r} ({times}x); {output[-1500:]}") from None
     return output

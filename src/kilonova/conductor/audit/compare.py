@@ -189,6 +189,8 @@ def _quotas(records: Records) -> Iterator[Finding]:
             counted[project, who, "instances"] += 1
             counted[project, who, "cores"] += vcpus
             counted[project, who, "ram"] += memory
+    for user, n in records.keypairs.items():
+        counted["", user, "key_pairs"] = n
     for key, recorded in records.quotas.items():
         if recorded != counted[key]:
             yield Finding("quota-wrong", "/".join(key), f"recorded {recorded}, counted {counted[key]}")

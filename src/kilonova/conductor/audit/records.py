@@ -23,6 +23,7 @@ _QUOTAS = Statement("SELECT project_id, user_id, resource, used FROM quota_usage
 _OPERATIONS = Statement(
     "SELECT id, story, state, target, superseded, wake_at FROM operations WHERE ended_at IS NULL", _ALL
 )
+_KEYPAIRS = Statement("SELECT user_id, COUNT(*) FROM keypairs GROUP BY user_id", _ALL)
 _DEBTS = Statement("SELECT id, operation_id, holder, kind, resource FROM debts WHERE state = 'open'", _ALL)
 _INTENTS = Statement(
     """SELECT s.operation_id, s.name, s.item, o.state FROM steps s JOIN operations o ON o.id = s.operation_id
@@ -67,6 +68,9 @@ class Records(Struct, frozen=True, kw_only=True):
     allocations: dict[str, dict[tuple[str, str], int]]
     """Consumer -> (provider, class) -> amount."""
     quotas: dict[tuple[str, str, str], int]
+    """(project, user, resource) -> how many are counted as used."""
+    keypairs: dict[str, int]
+    """User -> how many."""
     open_operations: dict[str, tuple[Any, ...]]
     debts: tuple[tuple[Any, ...], ...]
     intents: tuple[tuple[Any, ...], ...]
@@ -110,5 +114,6 @@ async def gather(databases: Databases) -> Records:
         inventories={(r[0], r[1]): (r[2], r[3]) for r in await g.scan(_INVENTORIES, {}, _all)},
         allocations=allocations,
         quotas={(r[0], r[1], r[2]): r[3] for r in await g.scan(_QUOTAS, {}, _all)},
+        keypairs={r[0]: r[1] for r in await g.scan(_KEYPAIRS, {}, _all)},
         open_operations=operations, debts=tuple(debts), intents=tuple(intents), actions=tuple(actions),
     )  # fmt: skip
