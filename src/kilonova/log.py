@@ -26,7 +26,7 @@ instance: ContextVar[str | None] = ContextVar("instance", default=None)
 CONTEXT: tuple[ContextVar[str | None], ...] = (request_id, operation_id, project_id, instance)
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_QUIET = ("uvicorn.access", "aiohttp.access", "asyncio")
+_QUIET = ("uvicorn.access", "aiohttp.access", "asyncio", "alembic")
 _FOREIGN = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "aiohttp", "aiohttp.access")
 _current: LogWriter | None = None
 _before: list[tuple[list[logging.Handler], int, str | None]] = []  # what close() puts back

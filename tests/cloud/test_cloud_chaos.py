@@ -137,7 +137,7 @@ async def test_a_cloud_of_real_guests_survives_being_killed(guest_image: Path) -
         cloud.folder.mkdir(mode=0o711)
         (cloud.folder / "guest-image").symlink_to(guest_image)
         try:
-            await survive(cloud, Storm(SEED, "1", 6), longest=8.0, width=2)
+            await survive(cloud, Storm(SEED, "2", 6), longest=8.0, width=2)
             assert not domains(cloud.folder)
         finally:
             cloud.remove()

@@ -127,7 +127,10 @@ def _foreground(args: argparse.Namespace, settings: object) -> int:
         sock = bind(own.host, own.port)
         plan = prepare(args.dir, settings, tls=args.tls)
         target = args.dir / place.LOG
-        log.setup(settings.log.level, settings.log.json, settings.log.file or str(target), queue=settings.log.queue)
+        log.setup(
+            settings.log.level, settings.log.json, settings.log.file or str(target), queue=settings.log.queue,
+            sighup=args.child,  # in the foreground it is the terminal's end, and ours
+        )  # fmt: skip
         try:
             return _serve(plan, settings, sock, quiet=args.child)
         finally:

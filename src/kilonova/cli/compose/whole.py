@@ -67,6 +67,7 @@ class Cloud:
         """Until this returns nothing answers; after it everything does but, for a moment, the hosts."""
         plan, settings = self.plan, self.settings
         sys.setswitchinterval(0.001)
+        (plan.folder / "keys").mkdir(mode=0o700, exist_ok=True)
         self.databases = await open_databases(one_file(plan.folder))
         db = self.databases.global_
         around = self.around = await open_neighbours(
@@ -183,8 +184,9 @@ async def run(plan: Plan, settings: Settings, sock: socket.socket, ready: Callab
 
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is signal.SIG_DFL:
+            loop.add_signal_handler(number, asked.set)
     cloud = Cloud(plan, settings, sock)
     await cloud.start()
     wait = asyncio.create_task(asked.wait())
