@@ -290,7 +290,7 @@ async def _show(tx: Tx, b: Boundary, shown: dict[str, Any], ended_at: int | None
         if value is NOW:
             shown[name] = b.now
     if shown and shown.get("vm_state") != "deleted":
-        await server_state.change(tx, target, shown, b.now)
+        await server_state.change(tx, target, shown, b.now, holder=run.row.id)
     if b.event is not None and b.event != run.event:
         if run.event is not None:
             await _finish_event(tx, b, run.event, None)

@@ -19,6 +19,7 @@ from kilonova.db.database import Database, Tx
 from kilonova.db.queries import host_reports as sql
 from kilonova.db.queries import server_state, services
 from kilonova.db.queries.operations import open_operation
+from kilonova.db.statement import Value
 from kilonova.log import get_logger
 from kilonova.model.command import HostBeats, HostReport
 from kilonova.model.guest import GuestFact
@@ -174,25 +175,33 @@ async def _levels(tx: Tx, args: tuple[HostReport, dict[str, GuestFact], _Full | 
             continue
         power = fact.power_state if fact is not None else PowerState.NOSTATE
         if int(power) != power_state:
-            await tx.execute(
-                sql.POWER,
-                {"uuid": uuid, "generation": generation, "host": report.host, "power_state": int(power), "now": now},
-            )
+            params: dict[str, Value] = {
+                "uuid": uuid, "generation": generation, "host": report.host, "power_state": int(power), "now": now,
+            }  # fmt: skip
+            if not await tx.execute(sql.POWER, params):
+                continue  # it was changed since it was read: the next report tells it
+            generation += 1
             await server_state.emit_state(tx, uuid, now)
         if vm_state == "active" and power in _OFF:
-            opened.append(await _open_stop(tx, uuid, now))
+            operation_id = await _open_stop(tx, uuid, generation, now)
+            if operation_id is not None:
+                opened.append(operation_id)
     return opened
 
 
-async def _open_stop(tx: Tx, uuid: str, now: int) -> str:
-    """The guest stopped by itself: record it as a stop, so that the server shows SHUTOFF (Nova's power sync)."""
+async def _open_stop(tx: Tx, uuid: str, generation: int, now: int) -> str | None:
+    """The guest stopped by itself: record it as a stop, so that the server shows SHUTOFF (Nova's power sync).
+
+    None when the server was changed since `generation`: whoever did so has the word.
+    """
+    operation_id, request_id = str(uuid4()), f"req-{uuid4()}"
+    params: dict[str, Value] = {"uuid": uuid, "generation": generation, "operation_id": operation_id, "now": now}
+    if not await tx.execute(sql.STOPPED, params):
+        return None
     server = await server_state.load(tx, uuid)
     assert server is not None
-    operation_id, request_id = str(uuid4()), f"req-{uuid4()}"
-    number = server.next_number
-    await server_state.change(
-        tx, uuid, {"task_state": "powering-off", "next_number": number + 1, "operation_id": operation_id}, now
-    )
+    number = server.next_number - 1
+    await server_state.emit_state(tx, uuid, now)
     before = {"vm_state": "active", "task_state": None, "power_state": server.power_state}
     await open_operation(
         tx,

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from kilonova.conductor.story import Context, effect
 from kilonova.db.database import Tx
+from kilonova.db.queries import placing
 from kilonova.model.placement import Claim, Conflict
 from kilonova.placement import claims
 
@@ -31,6 +32,10 @@ class ReleaseArgs(Struct, frozen=True, kw_only=True):
     server: str
 
 
+class ReleaseAllArgs(Struct, frozen=True, kw_only=True):
+    servers: tuple[str, ...]
+
+
 class NoArgs(Struct, frozen=True):
     """Nothing."""
 
@@ -53,8 +58,13 @@ async def claim(tx: Tx, args: ClaimArgs, context: Context) -> Claimed:
 
 @effect("reclaim", ClaimArgs, Claimed)
 async def reclaim(tx: Tx, args: ClaimArgs, context: Context) -> Claimed:
-    """Give back what the servers hold and claim elsewhere instead; a conflict leaves them without a claim."""
+    """Give back what the servers hold and claim elsewhere instead; a conflict leaves them without a claim.
+
+    A server that was deleted meanwhile claims nothing: this may come late, from an owner that was taken for dead.
+    """
     for server, _ in args.places:
+        if not await placing.hold(tx, server):
+            return Claimed(ok=False, reason="the server is deleted")
         await claims.release(tx, server, context.now)
     answer: Claimed = await claim.function(tx, args, context)
     return answer
@@ -64,6 +74,13 @@ async def reclaim(tx: Tx, args: ClaimArgs, context: Context) -> Claimed:
 async def release(tx: Tx, args: ReleaseArgs, context: Context) -> None:
     """Give back all that the server holds; nothing to give back is fine."""
     await claims.release(tx, args.server, context.now)
+
+
+@effect("release_all", ReleaseAllArgs)
+async def release_all(tx: Tx, args: ReleaseAllArgs, context: Context) -> None:
+    """Give back all that any of the servers holds."""
+    for server in sorted(args.servers):
+        await claims.release(tx, server, context.now)
 
 
 @effect("hold", ReleaseArgs)

@@ -23,14 +23,13 @@ class ArchiveArgs(Struct, frozen=True, kw_only=True):
 
 @effect("forget", ForgetArgs)
 async def forget(tx: Tx, args: ForgetArgs, context: Context) -> None:
-    """Give back claim and quota, drop the index row; the row's going makes it happen once."""
+    """Give back claim and quota, drop the index row; the row's going makes it happen once, and ends late claims."""
+    row = await tx.fetch_one(placing.FIND, {"uuid": args.server})
+    known = row is not None and await placing.delete(tx, args.server)
     if args.release:
         await claims.release(tx, args.server, context.now)
-    row = await tx.fetch_one(placing.FIND, {"uuid": args.server})
-    if row is None:
-        return
-    project_id, user_id, _, vcpus, memory_mb = row[:5]
-    if await placing.delete(tx, args.server):
+    if row is not None and known:
+        project_id, user_id, _, vcpus, memory_mb = row[:5]
         await quota.give_back(tx, project_id, user_id, {"instances": 1, "cores": vcpus, "ram": memory_mb})
 
 

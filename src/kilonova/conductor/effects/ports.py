@@ -9,6 +9,8 @@ from kilonova.conductor.errors import Refused
 from kilonova.conductor.story import Context, effect
 from kilonova.db.database import Tx
 from kilonova.db.errors import Busy
+from kilonova.db.queries import server_state
+from kilonova.model.operation import BuildInputs
 from kilonova.model.server import Address
 from kilonova.network import binding
 from kilonova.network.allocation import Hints, LayoutChanged
@@ -40,3 +42,8 @@ async def ensure_no_ports(tx: Tx, args: PortsOf, context: Context) -> None:
         await binding.unbind(tx, binding.Release(server=args.server, keep=frozenset(args.keep), now=context.now))
     except LayoutChanged:
         raise Busy("a port is being changed") from None
+
+
+async def without_ports(tx: Tx, inputs: BuildInputs, error: str, context: Context) -> None:
+    """After an undone build: its addresses were given back (or are owed) and may be another server's soon."""
+    await server_state.change(tx, inputs.server, {"addresses": "[]"}, context.now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from kilonova.conductor.effects.claim import ClaimArgs, ReleaseArgs, hold, reclaim, release
+from kilonova.conductor.effects.ports import without_ports
 from kilonova.conductor.errors import Refused
 from kilonova.conductor.story import NOW, Done, Op, Undo, done, encode, story
 from kilonova.model.command import DestroyArgs, Method, SpawnArgs
@@ -24,7 +25,7 @@ def _nic(address: Address) -> Nic:
     )  # fmt: skip
 
 
-@story("build", BuildInputs, on_undone="error")
+@story("build", BuildInputs, on_undone="error", after_undone=without_ports)
 async def build(op: Op, inputs: BuildInputs) -> Done:
     server, spec = inputs.server, inputs.spec
     free_claim = Undo("db:global", release.name, ReleaseArgs(server=server), "allocation")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kilonova.conductor.effects.claim import ClaimArgs, Claimed, ReleaseArgs, claim, release
+from kilonova.conductor.effects.claim import ClaimArgs, Claimed, ReleaseAllArgs, claim, release_all
 from kilonova.conductor.effects.place import PlaceArgs, Placed, open_bury, place
 from kilonova.conductor.errors import Refused
 from kilonova.conductor.operations.bury import enter
@@ -16,12 +16,8 @@ from kilonova.model.scheduling import Choice, GiveBack, Request, demand
 _TRIES = 8
 
 
-def _undo_claims(op: Op, inputs: ScheduleInputs) -> Undo:
-    first, *others = inputs.servers
-    return Undo(
-        "db:global", release.name, ReleaseArgs(server=first), "allocation",
-        keeps=tuple(Undo("db:global", release.name, ReleaseArgs(server=s)) for s in others),
-    )  # fmt: skip
+def _undo_claims(inputs: ScheduleInputs) -> Undo:
+    return Undo("db:global", release_all.name, ReleaseAllArgs(servers=inputs.servers), "allocation")
 
 
 async def _could_not(tx: Tx, inputs: ScheduleInputs, error: str, context: Context) -> None:
@@ -61,7 +57,7 @@ async def schedule(op: Op, inputs: ScheduleInputs) -> Done:
                 places=tuple((p.server, p.host.uuid) for p in choice.places), resources=inputs.resources,
                 project_id=op.project_id, user_id=op.user_id,
             ),
-            database="global", item=str(attempt), undo=_undo_claims(op, inputs),
+            database="global", item=str(attempt), undo=_undo_claims(inputs),
         )  # fmt: skip
         if claimed.ok:
             break

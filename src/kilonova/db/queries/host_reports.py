@@ -16,5 +16,10 @@ POWER = Statement(
     """UPDATE servers SET power_state = :power_state, generation = generation + 1, updated_at = :now
        WHERE uuid = :uuid AND generation = :generation AND host = :host"""
 )
+STOPPED = Statement(
+    """UPDATE servers SET task_state = 'powering-off', operation_id = :operation_id, next_number = next_number + 1,
+         generation = generation + 1, updated_at = :now
+       WHERE uuid = :uuid AND generation = :generation AND vm_state = 'active' AND task_state IS NULL"""
+)
 KNOWN = Statement("SELECT uuid FROM servers WHERE uuid = :uuid")
 """Whether a guest that a host shows has a server here."""

@@ -7,6 +7,7 @@ from kilonova.db.statement import Statement, in_list, in_values
 
 _SET_CELL = Statement("UPDATE server_index SET cell = :cell, generation = generation + 1 WHERE uuid = :uuid")
 _CANCELLED = Statement("SELECT cancelled FROM server_index WHERE uuid = :uuid")
+_HOLD = Statement("UPDATE server_index SET generation = generation WHERE uuid = :uuid")
 _DELETE = Statement("DELETE FROM server_index WHERE uuid = :uuid")
 FIND = Statement("SELECT project_id, user_id, cell, vcpus, memory_mb FROM server_index WHERE uuid = :uuid")
 _REQUEST = Statement("SELECT request FROM server_index WHERE uuid = :uuid")
@@ -47,6 +48,11 @@ async def set_cell(tx: Tx, uuid: str, cell: str) -> str | None:
     await tx.execute(_SET_CELL, {"uuid": uuid, "cell": cell})
     row = await tx.fetch_one(_CANCELLED, {"uuid": uuid})
     return row[0] if row is not None else None
+
+
+async def hold(tx: Tx, uuid: str) -> bool:
+    """Keep a server from being forgotten until this transaction ends; False when it was forgotten already."""
+    return bool(await tx.execute(_HOLD, {"uuid": uuid}))
 
 
 async def delete(tx: Tx, uuid: str) -> bool:

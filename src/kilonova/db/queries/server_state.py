@@ -51,25 +51,37 @@ FINISH_ACTION = Statement(
     "UPDATE instance_actions SET message = :message, updated_at = :now, finished_at = :now WHERE id = :id"
 )
 
-_updates: dict[tuple[str, ...], Statement] = {}
+_updates: dict[tuple[bool, tuple[str, ...]], Statement] = {}
+_HELD = frozenset({"task_state", "operation_id"})
+"""What belongs to the operation that was admitted last."""
 
 
-def _update(fields: tuple[str, ...]) -> Statement:
-    statement = _updates.get(fields)
+def _update(fields: tuple[str, ...], held: bool = False) -> Statement:
+    statement = _updates.get((held, fields))
     if statement is None:
         unknown = set(fields) - set(COLUMNS)
         if unknown:
             raise ValueError(f"servers has no columns {sorted(unknown)}")
-        sets = ", ".join(f"{f} = :{f}" for f in fields)
-        statement = _updates[fields] = Statement(
+        sets = ", ".join(
+            f"{f} = CASE WHEN operation_id = :holder THEN :{f} ELSE {f} END" if held and f in _HELD else f"{f} = :{f}"
+            for f in fields
+        )
+        statement = _updates[held, fields] = Statement(
             f"UPDATE servers SET {sets}, generation = generation + 1, updated_at = :now WHERE uuid = :uuid"
         )
     return statement
 
 
-async def change(tx: Tx, uuid: str, fields: dict[str, Value], now: int) -> bool:
-    """Set columns of a server's row and emit the change; False when there is no such row."""
-    matched = await tx.execute(_update(tuple(sorted(fields))), {**fields, "uuid": uuid, "now": now})
+async def change(tx: Tx, uuid: str, fields: dict[str, Value], now: int, *, holder: str | None = None) -> bool:
+    """Set columns of a server's row and emit the change; False when there is no such row.
+
+    With `holder`, an operation: its task_state counts only while no later one was admitted behind it.
+    """
+    params = {**fields, "uuid": uuid, "now": now}
+    if holder is not None and not _HELD.isdisjoint(fields):
+        matched = await tx.execute(_update(tuple(sorted(fields)), True), {**params, "holder": holder})
+    else:
+        matched = await tx.execute(_update(tuple(sorted(fields))), params)
     if not matched:
         return False
     await emit_state(tx, uuid, now)
