@@ -125,7 +125,7 @@ class ServedCloud:
             if sum(each["state"] == "up" for each in told["services"]) >= self.sim_hosts:
                 return
             await self.wait_a_moment(deadline)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05 + self.sim_hosts / 10_000)
 
     async def stop(self) -> None:
         """End the process in order."""

@@ -66,12 +66,13 @@ class ComputeService:
     async def start(self) -> None:
         """Open the ledger, start the drivers, take commands, begin to report. Raises LedgerInUse."""
         self.ledger.open()
+        look, handle = self.reporter.look, self._handle  # bound once, not once for each of ten thousand hosts
         for host, driver in self._drivers.items():
-            await driver.start(partial(self.reporter.look, host))
+            await driver.start(partial(look, host))
         self._repeat_promises()
         self.bus.on_reconnect(self.reporter.reconnected)
         for host in self._drivers:
-            self.bus.serve(host, partial(self._handle, host))
+            self.bus.serve(host, partial(handle, host))
         self._reporting = asyncio.get_running_loop().create_task(self.reporter.run())
         self._reporting.add_done_callback(_reporting_ended)
 

@@ -7,7 +7,7 @@ server whose guest has stopped by itself is stopped by an operation, recorded wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
@@ -104,7 +104,8 @@ class Reports:
         now = self._now()
         opened = await database.write(_levels, (report, facts, before, now))
         if report.full:
-            self._full[report.host] = _Full(report, now)
+            powers = {guest.uuid: int(guest.power_state) for guest in report.guests}
+            self._full[report.host] = _Full(powers or _NOTHING, report.busy, now)
         for operation_id in opened:
             self._wake(operation_id)
         if report.full:
@@ -133,10 +134,15 @@ async def _record(tx: Tx, args: tuple[list[HostRecord], Ratios, int]) -> None:
 
 
 class _Full(NamedTuple):
-    """A full report and when it came, in microseconds."""
+    """What is kept of a full report: power states by server, servers under change, when it came in microseconds."""
 
-    report: HostReport
+    powers: dict[str, int]
+    busy: Collection[str]
     came: int
+
+
+_NOTHING: dict[str, int] = {}
+"""Of all hosts without guests: there may be ten thousand."""
 
 
 def _said_before(before: _Full | None, uuid: str, fact: GuestFact | None, changed: int) -> bool:
@@ -144,10 +150,9 @@ def _said_before(before: _Full | None, uuid: str, fact: GuestFact | None, change
 
     A host looks anew only after its last report was acknowledged: so this report's look came after `changed` too.
     """
-    if before is None or uuid in before.report.busy or changed >= before.came:
+    if before is None or uuid in before.busy or changed >= before.came:
         return False
-    told = next((g for g in before.report.guests if g.uuid == uuid), None)
-    return (told.power_state if told else None) == (fact.power_state if fact else None)
+    return before.powers.get(uuid) == (int(fact.power_state) if fact else None)
 
 
 async def _levels(tx: Tx, args: tuple[HostReport, dict[str, GuestFact], _Full | None, int]) -> list[str]:

@@ -53,7 +53,7 @@ def _connect(path: Path, *, readonly: bool, busy_s: float) -> sqlite3.Connection
     con.execute("PRAGMA synchronous=FULL")
     con.execute("PRAGMA temp_store=MEMORY")
     con.execute("PRAGMA case_sensitive_like=ON")  # as on the other databases
-    con.execute("PRAGMA cache_size=-4096" if readonly else "PRAGMA cache_size=-8192")
+    con.execute("PRAGMA cache_size=-2048" if readonly else "PRAGMA cache_size=-4096")
     con.execute("PRAGMA journal_size_limit=67108864")
     con.execute("PRAGMA wal_autocheckpoint=4000")  # 16 MB: a checkpoint in a commit's way four times less often
     con.execute(f"PRAGMA busy_timeout={int(busy_s * 1000)}")
