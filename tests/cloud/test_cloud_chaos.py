@@ -1,6 +1,6 @@
 """kill -9 of the whole cloud at random moments under creates and deletes: afterwards all agrees.
 
-Repeat a run with KILONOVA_SEED; KILONOVA_KILLS says how often (default 20).
+Repeat a run with KILONOVA_SEED. KILONOVA_KILLS says how often; `./kilonova test --suite chaos` 200 and 20 times.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from cloud_audit import clean, domains, look
 from cloud_process import CloudProcess, place
 
 SEED = int(os.environ.get("KILONOVA_SEED") or secrets.randbelow(1 << 31))
-KILLS = int(os.environ.get("KILONOVA_KILLS") or 20)
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 30 * KILLS)]
+FULL = os.environ.get("KILONOVA_CHAOS") == "full"
+SIM_KILLS = int(os.environ.get("KILONOVA_KILLS") or (200 if FULL else 20))
+REAL_KILLS = int(os.environ.get("KILONOVA_KILLS") or (20 if FULL else 3))
+pytestmark = pytest.mark.slow
 
 
 class Storm:
@@ -83,10 +85,10 @@ async def one_life(cloud: CloudProcess, storm: Storm, longest: float, width: int
         await asyncio.wait_for(blowing, 30)
 
 
-async def survive(cloud: CloudProcess, storm: Storm, *, longest: float, width: int) -> None:
-    print(f"KILONOVA_SEED={SEED} KILONOVA_KILLS={KILLS}")
+async def survive(cloud: CloudProcess, storm: Storm, *, kills: int, longest: float, width: int) -> None:
+    print(f"KILONOVA_SEED={SEED} KILONOVA_KILLS={kills}")
     try:
-        await _survive(cloud, storm, longest, width)
+        await _survive(cloud, storm, kills, longest, width)
     except BaseException:
         print(await evidence(cloud))
         if kept := os.environ.get("KILONOVA_KEEP"):
@@ -103,8 +105,8 @@ async def evidence(cloud: CloudProcess) -> str:
     return "\n".join([*lines, *complaints[-20:], cloud.log()[-3000:]])
 
 
-async def _survive(cloud: CloudProcess, storm: Storm, longest: float, width: int) -> None:
-    for kill in range(KILLS):
+async def _survive(cloud: CloudProcess, storm: Storm, kills: int, longest: float, width: int) -> None:
+    for kill in range(kills):
         await one_life(cloud, storm, longest, width)
         if "Traceback" in cloud.said():
             raise AssertionError(f"after kill {kill}: {cloud.said()}")
@@ -120,16 +122,18 @@ async def _survive(cloud: CloudProcess, storm: Storm, longest: float, width: int
     assert " ERROR " not in cloud.log(), [line for line in cloud.log().splitlines() if " ERROR " in line][:5]
 
 
+@pytest.mark.timeout(120 + 10 * SIM_KILLS)
 async def test_a_sim_cloud_survives_being_killed() -> None:
     with place() as folder:
         cloud = CloudProcess(folder / "cloud", sim_hosts=3, settings="[quota]\ninstances = 40\ncores = -1\nram = -1\n")
         try:
-            await survive(cloud, Storm(SEED, "1", 30), longest=0.7, width=6)
+            await survive(cloud, Storm(SEED, "1", 30), kills=SIM_KILLS, longest=0.7, width=6)
         finally:
             cloud.remove()
 
 
 @pytest.mark.libvirt
+@pytest.mark.timeout(300 + 60 * REAL_KILLS)
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 async def test_a_cloud_of_real_guests_survives_being_killed(guest_image: Path) -> None:
     with place() as folder:
@@ -137,7 +141,7 @@ async def test_a_cloud_of_real_guests_survives_being_killed(guest_image: Path) -
         cloud.folder.mkdir(mode=0o711)
         (cloud.folder / "guest-image").symlink_to(guest_image)
         try:
-            await survive(cloud, Storm(SEED, "2", 6), longest=8.0, width=2)
+            await survive(cloud, Storm(SEED, "2", 6), kills=REAL_KILLS, longest=8.0, width=2)
             assert not domains(cloud.folder)
         finally:
             cloud.remove()

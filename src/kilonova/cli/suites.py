@@ -1,13 +1,13 @@
 """The test suites, in the order in which they run: what each one collects, and what it needs installed.
 
 What always holds: the suites split the tests by their markers, so every test belongs to exactly one of them;
-a folder of tests/ can also be named by itself.
+a folder of tests/ can also be named by itself. A soak runs tests of a suite for longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kilonova.cli import os_packages
@@ -18,11 +18,13 @@ REAL = ("libvirt", "uml", "postgres")
 
 @dataclass(frozen=True)
 class Suite:
-    """`words` select its tests for pytest; `needs` come from the operating system; `binding`: libvirt's."""
+    """`words` select its tests for pytest; `needs` come from the operating system; `binding`: libvirt's;
+    `environment`: variables that make its tests longer than they usually are."""
 
     words: tuple[str, ...]
     needs: Callable[[], tuple[Need, ...]] = tuple
     binding: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def _nothing_but(marker: str) -> tuple[str, ...]:
@@ -51,10 +53,14 @@ SUITES = {
     "libvirt": Suite(_nothing_but("libvirt"), os_packages.guests, binding=True),
     "neighbours": Suite(("tests/neighbours", "-m", f"not ({' or '.join(REAL)})")),
 }
+# Only when asked for by name: they take long.
+SOAKS = {
+    "chaos": Suite(("tests/cloud/test_cloud_chaos.py",), os_packages.guests, True, {"KILONOVA_CHAOS": "full"}),
+}
 
 
 def find(root: Path, name: str) -> Suite | None:
     """Return the suite called `name`, or the one of a folder tests/`name`."""
-    if name in SUITES:
-        return SUITES[name]
+    if known := {**SUITES, **SOAKS}.get(name):
+        return known
     return Suite((f"tests/{name}",), unit_needs) if (root / "tests" / name).is_dir() else None

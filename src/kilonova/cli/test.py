@@ -42,7 +42,7 @@ class Result:
 def parse(words: list[str]) -> tuple[list[str], list[str]]:
     """Return (names of the suites asked for, words for pytest)."""
     parser = ArgumentParser(prog="kilonova test", description=__doc__)
-    known = ", ".join(["static", *suites.SUITES])
+    known = ", ".join(["static", *suites.SUITES, *suites.SOAKS])
     parser.add_argument("--suite", action="append", metavar="NAME", help=f"only {known}, or a folder of tests/")
     options, rest = parser.parse_known_args(words)
     return options.suite or [], [word for word in rest if word != "--"]
@@ -86,7 +86,8 @@ def pytest(root: Path, name: str, words: list[str], may_be_empty: bool) -> Resul
     """
     suite = suites.find(root, name)
     if suite is None:
-        raise CliError(f"no suite {name!r}; there are static, {', '.join(suites.SUITES)} and folders of tests/", code=2)
+        known = ", ".join(["static", *suites.SUITES, *suites.SOAKS])
+        raise CliError(f"no suite {name!r}; there are {known} and folders of tests/", code=2)
     folders = [word for word in suite.words if word.startswith("tests/")]
     if any(not (root / folder).exists() for folder in folders):
         return Result(name, may_be_empty, note="no tests yet")
@@ -100,7 +101,8 @@ def pytest(root: Path, name: str, words: list[str], may_be_empty: bool) -> Resul
     with tempfile.TemporaryDirectory(prefix="kilonova-test-") as folder:
         report = Path(folder, "report.xml")
         command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *suite.words, *words]
-        code = subprocess.run(command, cwd=root, check=False).returncode
+        environment = {**os.environ, **suite.environment}
+        code = subprocess.run(command, cwd=root, env=environment, check=False).returncode
         passed, failed, skipped = count(report)
     good = code == 0 or (code == NO_TESTS and may_be_empty)
     note = "no tests" if code == NO_TESTS else ""
