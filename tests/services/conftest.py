@@ -42,6 +42,7 @@ def several(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFa
     """Two APIs, two conductors, one compute process of five sim hosts."""
     folder = tmp_path_factory.mktemp("several")
     with _databases(postgres_server) as urls, _running(SeveralProcesses(folder, *urls)) as cloud:
+        asyncio.run(cloud.takes_servers())
         yield cloud
 
 

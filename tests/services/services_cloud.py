@@ -203,6 +203,21 @@ class SeveralProcesses:
         for process, told in waits:
             process.ready(told)
 
+    async def takes_servers(self) -> None:
+        """Wait until the hosts have told every conductor of themselves: what is asked for before finds no host."""
+        async with self.client("api-1") as one:
+
+            async def all_active() -> bool:
+                servers = [await one.create(f"first-{n}") for n in range(4)]
+                await until(lambda: one.all_in(servers, "ACTIVE", "ERROR"), "servers to be there", WAIT_S)
+                good = await one.all_in(servers, "ACTIVE")
+                for server in servers:
+                    await one.delete(server)
+                await one.settled(servers, "DELETED")
+                return good
+
+            await until(all_active, "the cloud to take servers")
+
     def end(self) -> None:
         for process in self.processes.values():
             process.kill()
@@ -260,6 +275,11 @@ class Client:
     async def states(self) -> dict[str, str]:
         found = (await self.get("/servers/detail"))["servers"]
         return {each["id"]: each["status"] for each in found}
+
+    async def all_in(self, servers: list[str], *states: str) -> bool:
+        """Whether each of them shows one of `states`."""
+        found = await self.states()
+        return all(found.get(server, "DELETED") in states for server in servers)
 
     async def settled(self, servers: list[str], status: str, seconds: float = WAIT_S) -> None:
         """Wait until all have this status; DELETED means gone."""

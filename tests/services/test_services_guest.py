@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from services.services_cloud import SeveralProcesses, until
+from services.services_cloud import Client, SeveralProcesses, until
 
 pytestmark = [
     pytest.mark.libvirt,
@@ -16,8 +16,15 @@ pytestmark = [
 ]
 
 
+async def _up(admin: Client) -> bool:
+    found = (await admin.get("/os-hypervisors/detail"))["hypervisors"]
+    return [each["state"] for each in found] == ["up"]
+
+
 async def test_a_real_guest_under_services_of_their_own(real_host: SeveralProcesses) -> None:
     async with real_host.client("api-1") as one:
+        async with real_host.client("api-1", "kilonova-admin") as admin:
+            await until(lambda: _up(admin), "the host to be up")
         server = await one.create("alone", config_drive=True, flavorRef="2")
         await one.settled([server], "ACTIVE", 60)
 

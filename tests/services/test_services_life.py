@@ -149,6 +149,17 @@ async def test_a_killed_compute_process_comes_back_to_its_guests(several: Severa
         await two.settled([before, during], "DELETED")
 
 
+def test_a_second_process_in_the_same_place_is_refused(several: SeveralProcesses) -> None:
+    for name, why in (("node-1", "already works in"), ("conductor-1", "cannot listen")):
+        first = several.processes[name]
+        again = Process(several.folder, first.service, first.name, first.words)
+        again.output = several.folder / f"{name}.again"
+        again.launch().close()
+        assert again.child is not None
+        assert again.child.wait(10) == 1
+        assert why in again.output.read_text().splitlines()[-1]
+
+
 async def test_nothing_is_left_behind(several: SeveralProcesses) -> None:
     async with await open_databases(several.urls, create=False) as databases:
 

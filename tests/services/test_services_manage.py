@@ -145,7 +145,8 @@ def test_a_debt_is_written_off_on_record(config: Path, capsys: pytest.CaptureFix
     manage = ["manage", "-c", str(config)]
     assert main([*manage, "db", "sync"]) == 0
     row = {"id": "d1", "operation_id": "o1", "step": "spawn", "holder": "host:n1", "kind": "guest",
-           "resource": "s1", "payload": "{}", "state": "open", "attempts": 3, "error": "away", "created_at": 1, "updated_at": 1}  # fmt: skip
+           "resource": "s1", "payload": "{}", "state": "open", "attempts": 3, "error": "away", "created_at": 1,
+           "updated_at": 1}  # fmt: skip
     with sqlite3.connect(config.parent / "cloud" / "kilonova.db") as file:
         file.execute(f"INSERT INTO debts ({', '.join(row)}) VALUES ({', '.join(':' + name for name in row)})", row)
     capsys.readouterr()

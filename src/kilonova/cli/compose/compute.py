@@ -6,15 +6,17 @@ It knows the queue, its own folder, and where images are fetched with the servic
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from kilonova.cli import running
 from kilonova.cli.compose.connect import folder_of, open_queue, where
 from kilonova.cli.compose.hosts import Hosts, sim_names
 from kilonova.cli.errors import CliError
 from kilonova.compute.imagesource import GlanceSource
-from kilonova.compute.virt.driver import Refused, Transient
+from kilonova.compute.virt.driver import DriverError, Refused, Transient
 from kilonova.config.sections_neighbours import Session
 from kilonova.config.settings import Settings
 from kilonova.identity.session import KeystoneRefused, KeystoneSession, KeystoneUnavailable
@@ -87,25 +89,37 @@ class ComputeProcess:
             kind = "libvirt"
         self.kind = kind
         names = sim_names(settings.kilonova.sim_hosts, settings.kilonova.sim_prefix) if kind == "sim" else (name,)
-        self._images = _images(settings)
-        bus = open_queue(settings, name, "host", names)
-        folder = folder_of(settings)
-        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self.hosts = Hosts(
-            bus, name, kind, folder, names, None, _driver_options(settings, kind, folder), source=self._images
-        )
         self.names = names
+        self._images = _images(settings)
+        self.folder = folder_of(settings)
+        self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._options = _driver_options(settings, kind, self.folder)
+        self._lock = contextlib.ExitStack()
+        self.hosts = self._make()
+
+    def _make(self) -> Hosts:
+        bus = open_queue(self.settings, self.name, "host", self.names)
+        return Hosts(bus, self.name, self.kind, self.folder, self.names, None, self._options, source=self._images)
 
     async def start(self) -> str:
+        # Before the queue hears of us: a second process of this name would push the first aside.
+        try:
+            self._lock.enter_context(running.hold(self.folder))
+        except CliError:
+            where = f"{self.folder}; give this one a [kilonova] dir of its own"
+            raise CliError(f"another process already works in {where}") from None
         delay = 1.0
         while True:
             try:
                 await self.hosts.start()
                 break
-            except (OSError, Transient) as error:
+            except (OSError, DriverError) as error:
                 log.warning("the hypervisor cannot be used yet: %s", error)
-                await asyncio.sleep(delay)
-                delay = min(30.0, delay * 2)
+            with contextlib.suppress(Exception):  # half started: what can be let go is let go
+                await self.hosts.stop()
+            await asyncio.sleep(delay)
+            delay = min(30.0, delay * 2)
+            self.hosts = self._make()
         return f"{self.name} is {len(self.names)} {self.kind} host(s), {self.names[0]} first"
 
     async def ended(self) -> None:
@@ -113,6 +127,7 @@ class ComputeProcess:
 
     async def stop(self) -> None:
         await self.hosts.stop()
+        self._lock.close()
         if isinstance(self._images, RemoteImages):
             await self._images.close()
 
@@ -129,6 +144,10 @@ def _images(settings: Settings) -> RemoteImages | NoImages:
 def _driver_options(settings: Settings, kind: str, folder: Path) -> dict[str, Any]:
     if kind != "libvirt":
         return {}
+    from kilonova.cli import libvirt_binding, os_packages
+
+    os_packages.ensure(os_packages.guests())
+    libvirt_binding.ensure()
     options: dict[str, Any] = {}
     if settings.libvirt.connection_uri:
         options["uri"] = settings.libvirt.connection_uri

@@ -15,6 +15,7 @@ import socket
 import sys
 from typing import Protocol
 
+from kilonova.cli.errors import CliError
 from kilonova.log import get_logger, reopen
 
 log = get_logger(__name__)
@@ -47,7 +48,7 @@ async def live(service: Service, name: str) -> int:
     try:
         await asyncio.wait((wait, start), return_when=asyncio.FIRST_COMPLETED)
         if start.done():
-            said = start.result()
+            said = _result(name, start)
             log.info("%s is ready: %s", name, said)
             notify(f"READY=1\nSTATUS={said}")
             gc.collect()
@@ -72,6 +73,18 @@ async def live(service: Service, name: str) -> int:
             code = code or 1
     log.info("%s has ended", name)
     return code
+
+
+def _result(name: str, start: asyncio.Task[str]) -> str:
+    """What `start` said; what stopped it is one line for the terminal, and in the log with its traceback."""
+    try:
+        return start.result()
+    except (CliError, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        log.critical("%s cannot start", name, exc_info=error)
+        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CliError(f"{name} cannot start: {words or type(error).__name__}") from None
 
 
 def _reopen() -> None:
