@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kilonova.compute.virt.libvirt import probe
+from kilonova.compute.virt.libvirt import daemon, probe
 
 
 def saying(text: str, then: str = "time.sleep(60)") -> list[str]:
@@ -40,7 +40,7 @@ async def test_a_child_that_ignores_everything_is_given_up() -> None:
 async def test_a_verdict_is_kept_for_this_boot_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Path | None] = []
 
-    async def find_out(kernel: Path | None, disk: Path | None) -> probe.Verdict:
+    async def find_out(directory: Path, kernel: Path | None, disk: Path | None) -> probe.Verdict:
         asked.append(kernel)
         return probe.Verdict(virt_type="qemu", why="because", tried=kernel is not None)
 
@@ -57,3 +57,23 @@ async def test_a_verdict_is_kept_for_this_boot_only(tmp_path: Path, monkeypatch:
     assert probe.read(tmp_path) is None
     (tmp_path / "libvirt" / "virt-type.json").write_bytes(os.urandom(20))
     assert probe.read(tmp_path) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/kvm").exists(), reason="needs root and /dev/kvm")
+def test_a_node_that_qemus_group_may_open_is_lent_and_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "answers", lambda uri: False)
+    user = daemon.qemu_user(daemon.SYSTEM)
+    lent = daemon.may_lend_kvm(tmp_path)
+    assert not (tmp_path / "libvirt" / "kvm").exists()
+    if user is None or Path("/run/systemd/system").exists():
+        assert not lent
+        return
+    before = os.stat("/dev/kvm")
+    node = daemon.lend_kvm(tmp_path).stat()
+    assert (node.st_rdev, node.st_gid, node.st_mode & 0o777) == (before.st_rdev, user.pw_gid, 0o660)
+    after = os.stat("/dev/kvm")
+    assert (after.st_mode, after.st_gid) == (before.st_mode, before.st_gid)
+    monkeypatch.setattr(daemon, "answers", lambda uri: True)
+    assert not daemon.may_lend_kvm(tmp_path)

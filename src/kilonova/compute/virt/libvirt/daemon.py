@@ -7,8 +7,9 @@ is purged. Without root it is the session daemon, which the library starts.
 
 Our daemon reads a qemu.conf of ours, bound over the distribution's in a mount namespace; nothing under /etc
 is written. QEMU keeps the distribution's unprivileged user and its sandbox. Where that user can't open
-/dev/kvm the device is hidden from the daemon as well: otherwise libvirt sees KVM when it probes and misses
-it afterwards, and probes again on every call (4 s each).
+/dev/kvm, as in containers whose /dev nobody set up, the daemon gets a node of ours in its place that QEMU's group
+may open, if KVM is known to work; else the device is hidden from the daemon as well: otherwise libvirt sees
+KVM when it probes and misses it afterwards, and probes again on every call (4 s each).
 
 All of this blocks: call it in a thread.
 """
@@ -110,6 +111,32 @@ def kvm_open_to(user: pwd.struct_passwd | None) -> bool:
     return node.st_mode & need == need
 
 
+def may_lend_kvm(directory: Path) -> bool:
+    """Whether a daemon that we start can give QEMU's user a /dev/kvm of its own; the host's stays as it is."""
+    if os.geteuid() != 0 or qemu_user(SYSTEM) is None or Path("/run/systemd/system").exists() or answers(SYSTEM):
+        return False
+    try:
+        node = lend_kvm(directory)
+        os.close(os.open(node, os.O_RDWR | os.O_CLOEXEC))
+    except OSError:  # not allowed here, or the file system takes no devices
+        return False
+    finally:
+        (directory / "libvirt" / "kvm").unlink(missing_ok=True)
+    return True
+
+
+def lend_kvm(directory: Path) -> Path:
+    """A node for the same device that QEMU's group may open."""
+    node = directory / "libvirt" / "kvm"
+    node.parent.mkdir(parents=True, exist_ok=True)
+    node.unlink(missing_ok=True)
+    os.mknod(node, stat.S_IFCHR | 0o600, os.stat("/dev/kvm").st_rdev)
+    user = qemu_user(SYSTEM)
+    os.chown(node, 0, user.pw_gid if user else 0)
+    node.chmod(0o660)
+    return node
+
+
 def stop(directory: Path) -> list[str]:
     """End the daemons that `ensure_daemon` started for this DIR, unless guests run under them."""
     directory = directory.resolve()
@@ -159,10 +186,7 @@ def _start(directory: Path) -> None:
     settings = ["seccomp_sandbox = 1"]
     binds = [(home / "qemu.conf", Path("/etc/libvirt/qemu.conf"))]
     if Path("/dev/kvm").exists() and not kvm_open_to(qemu_user(SYSTEM)):
-        closed = home / "no-kvm"
-        closed.touch()
-        closed.chmod(0)
-        binds.append((closed, Path("/dev/kvm")))
+        binds.append((_kvm_of_daemon(directory), Path("/dev/kvm")))
         # libvirt can't rebuild a guest's own /dev around a bound file.
         settings.append("namespaces = []")
     if not _cgroups_writable():
@@ -180,6 +204,18 @@ def _start(directory: Path) -> None:
             "hypervisor",
             f"{error.message}: libvirtd needs CAP_SYS_ADMIN here; grant it, or run kilonova as a plain user",
         ) from error
+
+
+def _kvm_of_daemon(directory: Path) -> Path:
+    from kilonova.compute.virt.libvirt import probe
+
+    verdict = probe.read(directory)
+    if verdict is not None and verdict.virt_type == "kvm":
+        return lend_kvm(directory)
+    closed = directory / "libvirt" / "no-kvm"
+    closed.touch()
+    closed.chmod(0)
+    return closed
 
 
 def _spawn(command: list[str]) -> None:

@@ -48,7 +48,7 @@ async def decide(directory: Path, *, kernel: Path | None = None, disk: Path | No
     kept = read(directory)
     if kept and (kept.tried or (kernel is None and disk is None)):
         return kept
-    found = await _find_out(kernel, disk)
+    found = await _find_out(directory, kernel, disk)
     verdict = msgspec.structs.replace(found, boot_id=_boot_id())
     kept_in = directory / "libvirt" / "virt-type.json"
     part = kept_in.with_suffix(".part")
@@ -69,13 +69,13 @@ def read(directory: Path) -> Verdict | None:
     return kept
 
 
-async def _find_out(kernel: Path | None, disk: Path | None) -> Verdict:
+async def _find_out(directory: Path, kernel: Path | None, disk: Path | None) -> Verdict:
     if not Path("/dev/kvm").exists():  # noqa: ASYNC240 - a look at /dev
         return Verdict(virt_type="qemu", why="this host has no /dev/kvm", tried=True)
     user = daemon.qemu_user(daemon.SYSTEM) if os.geteuid() == 0 else None
-    if not daemon.kvm_open_to(user):
-        who = user.pw_name if user else "this user"
-        return Verdict(virt_type="qemu", why=f"/dev/kvm is not open to {who}, who runs the guests", tried=True)
+    if not daemon.kvm_open_to(user) and not await asyncio.to_thread(daemon.may_lend_kvm, directory):
+        who = f"{user.pw_name}, who runs the guests" if user else "this user; the group kvm would have it"
+        return Verdict(virt_type="qemu", why=f"/dev/kvm is not open to {who}", tried=True)
     qemu = shutil.which("qemu-system-" + os.uname().machine)
     if qemu is None or (kernel is None and disk is None):
         return Verdict(virt_type="qemu", why="no kernel at hand to see whether KVM works")

@@ -46,7 +46,8 @@ def stop_daemons(directory: Path) -> list[str]:
     said = daemon.stop(directory)
     if any("kept" in line for line in said):
         return said
-    for name in ("uri", "virt-type.json", "no-kvm", "qemu.conf", "libvirtd.conf", "virtlogd.conf", "libvirtd.log"):
+    made = ("uri", "virt-type.json", "no-kvm", "kvm", "qemu.conf", "libvirtd.conf", "virtlogd.conf", "libvirtd.log")
+    for name in made:
         (home / name).unlink(missing_ok=True)
     for left in ("libvirtd.pid", "virtlogd.pid"):
         (home / left).unlink(missing_ok=True)
