@@ -101,8 +101,8 @@ class Events:
 
     async def __aenter__(self) -> Events:
         reader, self._writer = await asyncio.open_connection(self._host, self._port)
-        head = f"GET /compute/v2.1/kilonova/events HTTP/1.1\r\nHost: {self._host}\r\nX-Auth-Token: {self._token}\r\n\r\n"
-        self._writer.write(head.encode())
+        head = f"Host: {self._host}\r\nX-Auth-Token: {self._token}\r\n\r\n"
+        self._writer.write(f"GET /compute/v2.1/kilonova/events HTTP/1.1\r\n{head}".encode())
         status = await reader.readline()
         if b" 200 " not in status:
             raise HttpFailure(f"event stream: {status!r}")
