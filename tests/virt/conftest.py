@@ -40,4 +40,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         try:
             yield made
         finally:
-            registry.purge(directory)
+            try:
+                made.uproot()
+            finally:
+                registry.purge(directory)

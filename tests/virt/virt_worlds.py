@@ -64,6 +64,10 @@ class World(ABC):
     def plant_foreign(self) -> Any:
         """Make something of a stranger's; a callable that says whether it is untouched and removes it."""
 
+    @abstractmethod
+    def uproot(self) -> None:
+        """Remove what `plant_foreign` made outside the directory, if the test didn't come to it."""
+
     def prepare_break(self, point: int | str) -> int:
         """Make the child die at the point; the percentage to give it."""
         assert isinstance(point, int)
@@ -115,11 +119,14 @@ class SimHost(World):
         def check() -> bool:
             world = SimWorld(self.directory / "sim" / "world.db")
             content = world.snapshot().get(HOST)
-            world.purge("another")
             world.close()
+            self.uproot()
             return content is not None and bool(content.guests and content.disks and content.taps)
 
         return check
+
+    def uproot(self) -> None:
+        self.world.purge("another")
 
     def prepare_break(self, point: int | str) -> int:
         self.world.faults.set(method="ensure_guest", point=str(point), action="kill", times=1)
@@ -172,14 +179,18 @@ class LibvirtHost(World):
 
         def check() -> bool:
             there = name in self.virsh("list", "--all", "--name").split()
-            self.virsh("undefine", name)
+            self.uproot()
             return there and (home / "somebody's notes").exists() and xml.exists()
 
         return check
 
+    def uproot(self) -> None:
+        self.virsh("undefine", f"foreign-{self.directory.name}")
+
 
 class UmlHost(World):
     kind = "uml"
+    stranger: subprocess.Popen[bytes] | None = None
     breaks = (10, 50, 70, 100)
     hello = b"kilonova test guest"
 
@@ -207,7 +218,7 @@ class UmlHost(World):
         (self.directory / "instances" / uuid / "guest.json").unlink()
 
     def plant_foreign(self) -> Any:
-        stranger = subprocess.Popen(["sleep", "600"])
+        stranger = self.stranger = subprocess.Popen(["sleep", "600"])
         home = self.directory / "instances" / "00000000-0000-4000-8000-000000000001"
         home.mkdir(parents=True)
         (home / "pid").write_text(f"{stranger.pid}\n")
@@ -215,11 +226,15 @@ class UmlHost(World):
 
         def check() -> bool:
             there = stranger.poll() is None
-            stranger.kill()
-            stranger.wait()
+            self.uproot()
             return there and (home / "somebody's notes").exists()
 
         return check
+
+    def uproot(self) -> None:
+        if self.stranger is not None:
+            self.stranger.kill()
+            self.stranger.wait()
 
 
 def _command_line(pid: str) -> str:
