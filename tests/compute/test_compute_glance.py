@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from kilonova.compute.imagesource import PIECE, GlanceSource
+from kilonova.cli.compose.hosts import PortSource
+from kilonova.compute.imagesource import PIECE
 from kilonova.compute.virt.driver import DriverError, Refused, Transient
+from kilonova.http.neighbour import Neighbour
+from kilonova.image.client import GlanceClient
 
 DATA = bytes(range(256)) * 10_000
 
@@ -53,15 +56,25 @@ async def glance() -> AsyncIterator[Glance]:
     await runner.cleanup()
 
 
-def source(glance: Glance) -> GlanceSource:
-    async def token(fresh: bool) -> str:
-        return "fresh" if fresh else "kept"
+class Tokens:
+    """One that is kept, and a fresh one when it is refused."""
 
-    return GlanceSource(glance.url, token)
+    def __init__(self) -> None:
+        self.now = "kept"
+
+    async def service_token(self) -> str:
+        return self.now
+
+    def forget(self, token: str) -> None:
+        self.now = "fresh"
 
 
 async def read(glance: Glance, image: str) -> bytes:
-    pieces = [piece async for piece in source(glance).open(image)]
+    neighbour = Neighbour("Glance", glance.url, Tokens())
+    try:
+        pieces = [piece async for piece in PortSource(GlanceClient(neighbour)).open(image)]
+    finally:
+        await neighbour.close()
     assert all(len(piece) <= PIECE for piece in pieces)
     return b"".join(pieces)
 

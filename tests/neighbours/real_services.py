@@ -202,6 +202,10 @@ class Glance:
         self.child = Child(folder / "glance.log")
         self._words = {"keystone": keystone, "user": user, "password": password}
 
+    def keystone(self, url: str) -> None:
+        """Choose the identity API later than at the beginning, but before `prepare`."""
+        self._words["keystone"] = url
+
     def prepare(self) -> None:
         config = self.folder / "glance-api.conf"
         config.write_text(GLANCE.format(folder=self.folder, url=self.url, **self._words))

@@ -61,8 +61,10 @@ class GlanceClient:
                 async for piece in pieces:
                     if isinstance(piece, bytes):
                         yield piece
-                    elif piece != 200:
+                    elif piece in (204, 404, 410):
                         raise ImageNotFound(image_id)
+                    elif piece != 200:
+                        raise ImageUnavailable(f"Glance answers our account {piece} for image {image_id}")
         except NeighbourAway as error:
             raise ImageUnavailable(str(error)) from None
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from kilonova.cli import running
 from kilonova.cli.compose.connect import folder_of, open_queue, where
-from kilonova.cli.compose.hosts import Hosts, sim_names
+from kilonova.cli.compose.hosts import Hosts, PortSource, sim_names
+from kilonova.cli.compose.neighbours import glance_of_hosts
+from kilonova.cli.compose.who import Sessions
 from kilonova.cli.errors import CliError
-from kilonova.compute.imagesource import GlanceSource
-from kilonova.compute.virt.driver import DriverError, Refused, Transient
-from kilonova.config.sections_neighbours import Session
+from kilonova.compute.virt.driver import DriverError, Refused
 from kilonova.config.settings import Settings
-from kilonova.identity.session import KeystoneRefused, KeystoneSession, KeystoneUnavailable
+from kilonova.http.neighbour import Neighbour
 from kilonova.log import get_logger
 
 log = get_logger(__name__)
@@ -33,42 +33,18 @@ def refuse_databases(settings: Settings) -> None:
             raise CliError(f"{place}: a compute process takes no database; give it a file without this setting")
 
 
-def account(settings: Settings) -> Session | None:
-    """The account that fetches images: the first of [glance], [service_user], [keystone_authtoken] that logs in."""
-    for section in (settings.glance, settings.service_user, settings.keystone_authtoken):
-        if section.auth_url:
-            return section
-    return None
-
-
-class RemoteImages:
+class RemoteImages(PortSource):
     """`ImageSource` over HTTP: the endpoint is configured, or found in the catalog when it is first needed."""
 
-    def __init__(self, session: KeystoneSession, endpoint: str | None) -> None:
-        self._session, self._endpoint = session, endpoint
+    def __init__(self, glance: Neighbour, sessions: Sessions) -> None:
+        from kilonova.image.client import GlanceClient
 
-    async def open(self, image_id: str) -> AsyncIterator[bytes]:
-        try:
-            endpoint = self._endpoint or await self._session.endpoint("image")
-        except LookupError as error:
-            raise Transient("image_service", str(error)) from None
-        except (KeystoneUnavailable, KeystoneRefused) as error:
-            raise Transient("image_service", f"no token for the image service: {error}") from None
-        async for piece in GlanceSource(endpoint, self._token).open(image_id):
-            yield piece
-
-    async def _token(self, fresh: bool) -> str:
-        try:
-            token = await self._session.service_token()
-            if fresh:
-                self._session.forget(token)
-                token = await self._session.service_token()
-        except (KeystoneUnavailable, KeystoneRefused) as error:
-            raise Transient("image_service", f"no token for the image service: {error}") from None
-        return token
+        super().__init__(GlanceClient(glance))
+        self._glance, self._sessions = glance, sessions
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._glance.close()
+        await self._sessions.close()
 
 
 class NoImages:
@@ -90,7 +66,7 @@ class ComputeProcess:
         self.kind = kind
         names = sim_names(settings.kilonova.sim_hosts, settings.kilonova.sim_prefix) if kind == "sim" else (name,)
         self.names = names
-        self._images = _images(settings)
+        self._images = remote_images(settings)
         self.folder = folder_of(settings)
         self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._options = _driver_options(settings, kind, self.folder)
@@ -132,13 +108,11 @@ class ComputeProcess:
             await self._images.close()
 
 
-def _images(settings: Settings) -> RemoteImages | NoImages:
-    found = account(settings)
-    if found is None:
-        return NoImages()
-    glance = settings.glance
-    endpoint = glance.api_servers[0] if glance.api_servers else glance.endpoint_override
-    return RemoteImages(KeystoneSession(found), endpoint)
+def remote_images(settings: Settings) -> RemoteImages | NoImages:
+    """Where this host gets its images: a real Glance, or the image API of a kilonova elsewhere."""
+    sessions = Sessions(settings)
+    glance = glance_of_hosts(settings, sessions)
+    return NoImages() if glance is None else RemoteImages(glance, sessions)
 
 
 def _driver_options(settings: Settings, kind: str, folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kilonova.cli.compose.who import Sessions, Who, open_who
+from kilonova.cli.compose.who import Sessions, Who, account, open_who
 from kilonova.config.sections_neighbours import Session
 from kilonova.config.settings import Settings
 from kilonova.http.elsewhere import ElsewhereFace
@@ -150,6 +150,13 @@ def real_glance(settings: Settings, sessions: Sessions, identity: Identity | Non
     if not settings.glance.external:
         return None
     return _neighbour("Glance", "glance", settings.glance, glance_url(settings), "image", sessions, identity)
+
+
+def glance_of_hosts(settings: Settings, sessions: Sessions) -> Neighbour | None:
+    """A host's way to the image API, a real Glance's or another kilonova's; None: no account is configured."""
+    if account(settings, settings.glance) is None:
+        return None
+    return _neighbour("Glance", "glance", settings.glance, glance_url(settings), "image", sessions, None)
 
 
 def real_neutron(settings: Settings, sessions: Sessions, identity: Identity | None) -> Neighbour | None:
