@@ -167,7 +167,7 @@ class SmallCloud:
         for reconciler in self.conductor.reconcilers:
             reconciler.ports = self.tap
 
-    async def start(self) -> None:
+    async def start(self, *, wait: bool = True) -> None:
         await self.bus.start()
         await self.host_bus.start()
         await self.conductor.start()
@@ -177,7 +177,8 @@ class SmallCloud:
             if database.dialect != "sqlite":
                 relay = Relay(database, self.conductor.me, self.scheduler.poke)
                 self._tasks.append(asyncio.create_task(relay.run()))
-        await self.until(self._hosts_known, "hosts to be known")
+        if wait:
+            await self.until(self._hosts_known, "hosts to be known")
 
     async def _hosts_known(self) -> bool:
         """Every host can be chosen: known, up, with its inventory."""
@@ -200,8 +201,11 @@ class SmallCloud:
         await self.conductor.indebted.mark()
         await self.until(seen, f"debts of {hosts} to be seen")
 
-    async def crash(self) -> SmallCloud:
-        """The conductor's process dies where it stands; another comes up on the same databases and world."""
+    async def crash(self, *, wait: bool = True) -> SmallCloud:
+        """The conductor's process dies where it stands; another comes up on the same databases and world.
+
+        `wait`: until every host can be chosen (which one that is full or owes something cannot).
+        """
         for task in self.conductor._tasks:
             task.cancel()
         for executor in self.conductor.executors:
@@ -213,7 +217,7 @@ class SmallCloud:
         await self.bus.stop()
         await self.host_bus.stop()
         cloud = SmallCloud(self.databases, self.world, self.folder, self.network, hosts=len(self.names))
-        await cloud.start()
+        await cloud.start(wait=wait)
         return cloud
 
     @staticmethod
