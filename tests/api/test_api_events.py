@@ -26,6 +26,7 @@ class Stream:
     def __init__(self, cloud: Cloud, who: str = "member", resume: str = "", query: str = "") -> None:
         self._gone = asyncio.Event()
         self._pieces: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._blocks: list[str] = []
         headers = [(b"host", b"cloud.test"), (b"x-auth-token", who.encode())]
         if resume:
             headers.append((b"last-event-id", resume.encode()))
@@ -45,12 +46,14 @@ class Stream:
             return int((await self._pieces.get())["status"])
 
     async def piece(self) -> dict[str, str] | None:
-        """The next block of lines by name, None at the end."""
-        async with asyncio.timeout(_DEADLINE_S):
-            message = await self._pieces.get()
-        if not message.get("more_body"):
-            return None
-        block = dict(line.split(": ", 1) for line in message["body"].decode().strip().split("\n"))
+        """The next block of lines by name, None at the end; a piece of the body may hold several."""
+        if not self._blocks:
+            async with asyncio.timeout(_DEADLINE_S):
+                message = await self._pieces.get()
+            if not message.get("more_body"):
+                return None
+            self._blocks += message["body"].decode().strip().split("\n\n")
+        block = dict(line.split(": ", 1) for line in self._blocks.pop(0).split("\n"))
         self.index = block.get("id", self.index)
         return block
 

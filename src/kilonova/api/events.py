@@ -74,7 +74,7 @@ async def _pieces(subscription: Subscription, ended: asyncio.Task[str]) -> Async
             await asyncio.wait({following, ended}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
             if following.done():
                 event, following = following.result(), None
-                yield _change(event)
+                yield b"".join(map(_change, (event, *subscription.more())))
             elif not ended.done():
                 yield _mark(subscription.index(), "alive")
     finally:

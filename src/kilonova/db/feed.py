@@ -246,6 +246,15 @@ class Subscription:
         self._positions[name] = change.position
         return Event(name, change, self.index())
 
+    def more(self) -> list[Event]:
+        """What is read already and needs no waiting, after an event that was waited for."""
+        events = []
+        while self._ready and not self._closed:
+            name, change = self._ready.popleft()
+            self._positions[name] = change.position
+            events.append(Event(name, change, self.index()))
+        return events
+
     async def _fetch(self) -> None:
         """Read on in every database. Other projects' changes are stepped over."""
         for name, source in self._feed._sources.items():

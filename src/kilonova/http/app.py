@@ -10,10 +10,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
-from uuid import uuid4
 
 from kilonova.http.errors import HttpError, Unavailable
 from kilonova.http.message import Disconnected, Request, Response
+from kilonova.http.request_id import new_request_id
 from kilonova.log import get_logger
 
 log = get_logger(__name__)
@@ -69,7 +69,7 @@ class HttpApp:
         client = scope.get("client")
         request = Request(
             scope["method"], path, headers, scope.get("query_string", b""), receive,
-            request_id=f"req-{uuid4()}", client=client[0] if client else "", scheme=scope.get("scheme", "http"),
+            request_id=new_request_id(), client=client[0] if client else "", scheme=scope.get("scheme", "http"),
         )  # fmt: skip
         raw = scope.get("raw_path")
         if raw:
@@ -110,7 +110,7 @@ class HttpApp:
             return face.fault(request, bug)
 
     async def _send(self, request: Request, response: Response, send: Send) -> None:
-        headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in response.headers.items()]
+        headers = [(_name(k), v.encode("latin-1")) for k, v in response.headers.items()]
         if response.stream is None:
             if response.status not in (204, 304) and "content-length" not in response.headers:
                 headers.append((b"content-length", str(len(response.body)).encode()))
@@ -127,6 +127,19 @@ class HttpApp:
             log.exception("stream of %s broke off (%s)", request.path, request.request_id)
             raise
         await send({"type": "http.response.body", "body": b""})
+
+
+def _name(text: str) -> bytes:
+    """A header's name as it is sent; ours are few and always the same."""
+    name = _NAMES.get(text)
+    if name is None:
+        name = text.encode("latin-1")
+        if len(_NAMES) < 256:
+            _NAMES[text] = name
+    return name
+
+
+_NAMES: dict[str, bytes] = {}
 
 
 def _bad_host(name: str) -> HttpError:
