@@ -46,13 +46,13 @@ def call(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
 
 
 class CloudProcess:
-    """One DIR; `start` and `kill` as often as wanted. `prefix`: a command that the cloud is run by."""
+    """One DIR; `start` and `kill` as often as wanted. `prefix`: a command that runs the cloud's `command`."""
 
     def __init__(
         self, folder: Path, *, driver: str = "sim", sim_hosts: int = 2, settings: str = "",
-        prefix: Sequence[str] = (), environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (), command: Sequence[str] = (KILONOVA,), environment: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        self.folder, self.driver, self.prefix = folder, driver, tuple(prefix)
+        self.folder, self.driver, self.command = folder, driver, (*prefix, *command)
         self.port = free_port()
         self.output = folder.with_name(folder.name + ".out")
         self.environment = environment
@@ -79,7 +79,7 @@ class CloudProcess:
         """Start it and return at once."""
         with self.output.open("wb") as out:
             self.child = subprocess.Popen(
-                [*self.prefix, KILONOVA, *self.words], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                [*self.command, *self.words], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 start_new_session=True, env=dict(self.environment) if self.environment else None,
             )  # fmt: skip
         return self.child
