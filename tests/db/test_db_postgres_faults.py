@@ -247,3 +247,31 @@ def test_what_errors_mean(error: Exception, kind: type[DatabaseError], again: bo
 
 def test_status_counts() -> None:
     assert [matched(s) for s in ("UPDATE 3", "INSERT 0 1", "DELETE 0", "SAVEPOINT")] == [3, 1, 0, 0]
+
+
+async def test_a_client_that_stands_still_in_a_transaction_is_ended(
+    db: PostgresDatabase, postgres_url: str
+) -> None:
+    """Between Parse and Bind no limit of the server's counts; the locks of such a session would stay for ever."""
+    stopped = await asyncpg.connect(postgres_url, server_settings={"application_name": "kilonova"})
+    stranger = await asyncpg.connect(postgres_url)
+    try:
+        for con, name in ((stopped, "a"), (stranger, "b")):
+            await con.execute("BEGIN")
+            await con.execute(f"UPDATE quota_usages SET used = 7 WHERE resource = '{name}'")
+            await con.prepare("SELECT 1")
+        deadline = asyncio.get_running_loop().time() + WAIT_S
+        while not await db.end_stalled(0.1):
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.02)
+        await db.write(add_to, "a")
+        assert await db.fetch_one(USED, {"r": "a"}) == (1,)
+        assert await stranger.fetchval("SELECT used FROM quota_usages WHERE resource = 'b'") == 7
+        assert await db.end_stalled(0.0) == 0
+    finally:
+        stopped.terminate()
+        stranger.terminate()
+
+
+async def add_to(tx: Tx, name: str) -> None:
+    await tx.execute(ADD, {"r": name})

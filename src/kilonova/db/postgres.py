@@ -47,6 +47,14 @@ _SETTINGS = {
     "application_name": "kilonova",
 }
 
+# A client that stands still between Parse and Bind is `active` for the server: none of its timeouts ends that.
+_END_STALLED = """
+    SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND application_name = 'kilonova'
+      AND state = 'active' AND wait_event = 'ClientRead' AND xact_start IS NOT NULL
+      AND state_change < now() - interval '1 second' * $1::float8
+"""
+
 
 class PostgresDatabase:
     """`Database` over one PostgreSQL database."""
@@ -92,6 +100,23 @@ class PostgresDatabase:
             except TimeoutError:
                 pool.terminate()
         self._folder.shutdown(wait=True)
+
+    async def end_stalled(self, after_s: float = _TRANSACTION_S) -> int:
+        """End sessions of this program that hold a transaction and have stood still for `after_s`; how many.
+
+        Their process hangs or is stopped; when it goes on it finds the connection gone. Raises as `fetch`.
+        """
+
+        async def once(con: Any) -> list[Any]:
+            try:
+                return list(await con.fetch(_END_STALLED, after_s))
+            except SENT as error:
+                raise _Failed(translate(error)) from error
+
+        ended = await self._with_connection(once)
+        if ended:
+            log.warning("ended %d sessions on database %s that stood still in a transaction", len(ended), self.name)
+        return len(ended)
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         return self._watchers.add(callback)

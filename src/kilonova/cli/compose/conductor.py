@@ -15,12 +15,15 @@ from kilonova.cli.compose.stores import open_all
 from kilonova.cli.compose.who import Sessions
 from kilonova.config.settings import Settings
 from kilonova.db.changes import keep_trimmed
+from kilonova.db.errors import DatabaseError
 from kilonova.db.open import Databases
+from kilonova.db.postgres import PostgresDatabase
 from kilonova.log import get_logger
 from kilonova.watchdog import Watchdog
 
 log = get_logger(__name__)
 _LOOK_S = 0.5
+_STALLED_S = 2.0
 
 
 class ConductorProcess:
@@ -41,6 +44,7 @@ class ConductorProcess:
         self.databases = await open_all(self.settings)
         self.control = self._make(self.databases)
         await self.control.start()
+        self._background.run(_end_stalled(self.databases), "stalled sessions")
         self._background.run(keep_trimmed(self.databases.all()), "trimming of changes")
         if self.settings.watchdog.enabled:
             await self._watchdog.__aenter__()
@@ -74,3 +78,15 @@ class ConductorProcess:
         await self._sessions.close()
         if self.databases is not None:
             await self.databases.close()
+
+
+async def _end_stalled(databases: Databases) -> None:
+    """Let no process that hangs in the middle of a transaction hold up the others, until cancelled."""
+    while True:
+        for database in databases.all():
+            if isinstance(database, PostgresDatabase):
+                try:
+                    await database.end_stalled()
+                except DatabaseError as error:
+                    log.warning("stalled sessions of %s stay: %s", database.name, error)
+        await asyncio.sleep(_STALLED_S)
