@@ -16,7 +16,7 @@ from kilonova.bench.served import ServedCloud
 from kilonova.bench.servers import Load
 
 _SETTINGS = "[watchdog]\nthreshold_ms = 1\n"
-_CPU, _WALL = "kilonova_loop_cpu_lag_seconds", "kilonova_loop_lag_seconds"
+CPU_LAG, WALL_LAG = "kilonova_loop_cpu_lag_seconds", "kilonova_loop_lag_seconds"
 Buckets = list[tuple[float, float]]
 
 
@@ -43,7 +43,7 @@ async def under_load(cloud: ServedCloud, seconds: float) -> tuple[Buckets, Bucke
     """(CPU, wall) histograms before and after `seconds` of creates, deletes and pages."""
     load = Load(cloud)
     await cloud.populate(1000)
-    cpu, wall = await buckets(cloud, _CPU), await buckets(cloud, _WALL)
+    cpu, wall = await buckets(cloud, CPU_LAG), await buckets(cloud, WALL_LAG)
     ends = time.monotonic() + seconds
 
     async def churn() -> None:
@@ -60,7 +60,7 @@ async def under_load(cloud: ServedCloud, seconds: float) -> tuple[Buckets, Bucke
     async with asyncio.TaskGroup() as group:
         group.create_task(churn())
         group.create_task(pages())
-    return cpu, wall, await buckets(cloud, _CPU), await buckets(cloud, _WALL)
+    return cpu, wall, await buckets(cloud, CPU_LAG), await buckets(cloud, WALL_LAG)
 
 
 async def run(seconds: float = 8.0) -> list[Figure]:
