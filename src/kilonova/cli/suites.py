@@ -51,10 +51,11 @@ SUITES = {
     "postgres": Suite(_nothing_but("postgres"), lambda: (os_packages.postgresql(),)),
     "uml": Suite(_nothing_but("uml"), uml_needs),
     "libvirt": Suite(_nothing_but("libvirt"), os_packages.guests, binding=True),
-    "neighbours": Suite(("tests/neighbours", "-m", f"not ({' or '.join(REAL)})")),
+    "neighbours-smoke": Suite(("tests/neighbours/test_neighbours_real.py", "-k", "users_walk or glance_goes")),
 }
 # Only when asked for by name: they take long.
 SOAKS = {
+    "neighbours": Suite(("tests/neighbours", "-m", f"not ({' or '.join(REAL)})")),
     "chaos": Suite(("tests/cloud/test_cloud_chaos.py",), os_packages.guests, True, {"KILONOVA_CHAOS": "full"}),
 }
 
