@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,8 +12,10 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from kilonova.cli.compose.metadata import MetadataProcess
 from kilonova.cli.main import main
 from kilonova.cli.manage.look import audit
+from kilonova.config import load
 from kilonova.db.open import open_databases
 from services.services_cloud import Process, SeveralProcesses, free_port, until
 
@@ -147,6 +150,22 @@ async def test_a_killed_compute_process_comes_back_to_its_guests(several: Severa
         for server in (before, during):
             await two.delete(server)
         await two.settled([before, during], "DELETED")
+
+
+async def test_metadata_finds_a_server_by_its_address(several: SeveralProcesses) -> None:
+    process = MetadataProcess(load([several.control]), "metadata-2", socket.socket())
+    async with several.client("api-1") as one, await open_databases(several.urls, create=False) as databases:
+        process.databases = databases
+        server = await one.create("addressed")
+        await one.settled([server], "ACTIVE")
+        networks = (await one.get(f"/servers/{server}"))["server"]["addresses"]
+        address = next(iter(networks.values()))[0]["addr"]
+        found = await process.by_address(address)
+        assert found is not None and found.uuid == server
+        assert await process.by_address("192.0.2.7") is None
+        assert await process.by_address("not an address") is None
+        await one.delete(server)
+        await one.settled([server], "DELETED")
 
 
 def test_a_second_process_in_the_same_place_is_refused(several: SeveralProcesses) -> None:
