@@ -22,6 +22,8 @@ log = get_logger(__name__)
 
 DEAD_AFTER_S = 3.0
 SILENT_AFTER_S = 2.0
+_GAP_S = 1.5
+"""What counts at most between two looks; as a rule they are a second apart."""
 
 
 class Ownership:
@@ -34,6 +36,10 @@ class Ownership:
         self.database, self.me, self.name, self.alone = database, me, name, alone
         self._now, self._monotonic = now_us, monotonic
         self._seen: dict[str, tuple[int, float]] = {}
+        """Incarnation -> its beat, and for how long we had looked when it last changed."""
+        self._looked = 0.0
+        """Seconds in which beats could be seen: time in which nobody could write or read them is nobody's death."""
+        self._last_look: float | None = None
         self._last_beat = monotonic()
         self.ended = False
         """Somebody took us for dead: this process must start over as a new incarnation."""
@@ -73,17 +79,20 @@ class Ownership:
         return await self._judge()
 
     async def _judge(self) -> list[str]:
-        now = self._monotonic()
         taken: list[str] = []
         rows = await self.database.fetch(sql.OWNERS, {})
+        now = self._monotonic()
+        if self._last_look is not None:
+            self._looked += min(now - self._last_look, _GAP_S)
+        self._last_look = now
         living = {row[0] for row in rows}
         for incarnation, beat in rows:
             if incarnation == self.me:
                 continue
             seen = self._seen.get(incarnation)
             if seen is None or seen[0] != beat:
-                self._seen[incarnation] = (beat, now)
-            elif now - seen[1] >= DEAD_AFTER_S and await self.database.write(_end_owner, (incarnation, beat)):
+                self._seen[incarnation] = (beat, self._looked)
+            elif self._looked - seen[1] >= DEAD_AFTER_S and await self.database.write(_end_owner, (incarnation, beat)):
                 log.warning("conductor incarnation %s is dead", incarnation)
                 living.discard(incarnation)
         for gone in self._seen.keys() - living:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -180,11 +181,12 @@ class Conductor:
         metrics.gauge("kilonova_operations_stuck", "Operations stopped by a replay mismatch.").follow(self._count_stuck)
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self._every(_POLL_S, self._poll), name="conductor poll"),
+            *(loop.create_task(self._every(_POLL_S, each.poll), name="conductor poll") for each in self.executors),
             loop.create_task(self._every(_DEBT_S, self._pay), name="conductor debts"),
             loop.create_task(self.indebted.run(), name="hosts with debts"),
             loop.create_task(self._every(_FORGET_S, self._send_forget), name="conductor forget"),
             *([] if self._alone else [
+                *(loop.create_task(self._every(_POLL_S, each), name="owner's beat") for each in self._own()),
                 loop.create_task(self._every(beats.WRITE_S, self.own_beats.write), name="conductor beats"),
                 loop.create_task(self.beats.run(), name="beats of others"),
             ]),
@@ -212,11 +214,10 @@ class Conductor:
                 log.exception("conductor round failed")
             await asyncio.sleep(seconds)
 
-    async def _poll(self) -> None:
+    def _own(self) -> Iterator[Callable[[], Awaitable[None]]]:
+        """The rounds of owners, each by itself: a database that is slow does not silence us in another."""
         for owner, executor in zip(self.owners, self.executors, strict=True):
-            for operation_id in await owner.beat():
-                executor.poke(operation_id)
-            await executor.poll()
+            yield partial(_beat, owner, executor)
 
     def _count_debts(self) -> float:
         return float(sum(reconciler.open for reconciler in self.reconcilers))
@@ -291,3 +292,8 @@ class Conductor:
                 raise RemoteError("forbidden", "the server is not on this host")
             return _encode(config_drive(server))
         raise RemoteError("refused", f"there is no server {uuid}")
+
+
+async def _beat(owner: Ownership, executor: Executor) -> None:
+    for operation_id in await owner.beat():
+        executor.poke(operation_id)
