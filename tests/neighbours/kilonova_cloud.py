@@ -27,12 +27,12 @@ class Up:
         self.config = folder / "nova.conf"
         self.config.write_text(settings)
 
-    def start(self) -> None:
+    def start(self, seconds: float = 30) -> None:
         state = self.folder / "state.json"
         state.unlink(missing_ok=True)
         words = ["up", "--dir", str(self.folder), "--port", str(self.port), "--config", str(self.config), *self._words]
         self.child.launch([sys.executable, "-m", "kilonova", *words], PYTHONPATH=str(ROOT / "src"))
-        until(lambda: state.exists() or self._dead(), 30, "the cloud")
+        until(lambda: state.exists() or self._dead(), seconds, "the cloud")
 
     def _dead(self) -> bool:
         assert self.child.alive, self.child.said()
