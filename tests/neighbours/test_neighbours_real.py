@@ -177,3 +177,15 @@ def test_what_is_away_at_the_start_is_said_and_waited_for(
         for each in (keystone, glance):
             if not each.child.alive:
                 each.start()
+
+
+def test_an_account_that_may_not_ask_is_named(keystone: Keystone, glance: Glance, token: str, tmp_path: Path) -> None:
+    settings = NOVA.format(keystone=keystone.url, password=keystone.password, glance=f"api_servers = {glance.url}")
+    settings = settings.replace("username = nova", "username = demo").replace("= service", "= demo")
+    cloud = Up(tmp_path, settings)
+    try:
+        cloud.start()
+        assert cloud.ask("GET", "/compute/v2.1/servers", keystone.token()).status_code == 503
+        until(lambda: "needs the role admin or service" in cloud.log(), 10, "the line")
+    finally:
+        cloud.stop()

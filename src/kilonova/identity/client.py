@@ -20,6 +20,7 @@ from kilonova.model.credentials import Credentials
 
 log = get_logger(__name__)
 _MOST = 10_000
+_COMPLAIN_S = 30.0
 
 
 class KeystoneValidator:
@@ -29,6 +30,7 @@ class KeystoneValidator:
         """`keep_s`: how long an answer counts, in seconds."""
         self.session, self.keep_s = session, keep_s
         self._seen: dict[str, tuple[float, Credentials | None]] = {}
+        self._complained = -_COMPLAIN_S
         self._asking: dict[str, asyncio.Task[Credentials | None]] = {}
 
     def __repr__(self) -> str:
@@ -82,7 +84,9 @@ class KeystoneValidator:
         elif answer.status == 404:
             creds = None
         else:
-            raise KeystoneRefused(f"{self.session.url} answers {answer.status} when asked about a token")
+            why = f"{self.session.url} answers {answer.status} when our account asks about a token"
+            self._complain(why)
+            raise KeystoneRefused(why)
         if len(self._seen) >= _MOST:
             self._forget_old()
         self._seen[token] = (asked, creds)
@@ -91,6 +95,13 @@ class KeystoneValidator:
     async def _get(self, own: str, token: str) -> Answer:
         headers = {"x-auth-token": own, "x-subject-token": token}
         return await self.session.ask("GET", "/auth/tokens?nocatalog", headers)
+
+    def _complain(self, why: str) -> None:
+        """Whoever runs this cloud must hear of it, but not once a request."""
+        now = time.monotonic()
+        if now - self._complained >= _COMPLAIN_S:
+            self._complained = now
+            log.error("%s: it needs the role admin or service", why)
 
     def _forget_old(self) -> None:
         before = time.monotonic() - self.keep_s
