@@ -408,3 +408,32 @@ async def test_stopping_in_the_middle_of_a_commit_leaves_the_boundary_whole(toy)
                 Statement("SELECT COUNT(*) FROM steps WHERE operation_id = :id AND state = 'done'"), {"id": operation}
             )
             assert rows == [(20,)]
+
+
+async def test_a_host_that_works_on_a_call_gets_longer_but_not_for_ever(toy):
+    """Accepted is an answer: its work may take more than silence may. Three budgets, then it is given up."""
+    ended = []
+
+    async def works(op, inputs) -> Done:
+        try:
+            await op.call("a", "toy", "a", None, budget_s=0.1)
+            ended.append("done")
+        except Refused as error:
+            ended.append(error.code)
+        return done()
+
+    takes = [0.15]
+
+    async def accepted(call):
+        call.accepted()
+        await asyncio.sleep(takes[0])
+        return b"null"
+
+    toy.port.told["a"] = accepted
+    toy.executor.least_s = 0.1
+    with stories(works=works):
+        await toy.run("works")
+        takes[0] = 60
+        await asyncio.wait_for(toy.run("works"), 10)
+    assert ended[0] == "done"
+    assert ended[-1] == "unknown"

@@ -104,15 +104,11 @@ class Reconciler:
             try:
                 async with asyncio.timeout(self.budget_s):
                     await self._pay_one(holder, debt)
-            except TimeoutError:
-                await self._tried(debt, f"no answer in {self.budget_s:g} s")
-                break
-            except Refused as error:
-                await self._tried(debt, str(error))
-            except Lost as error:
-                await self._tried(debt, str(error))
-            except StepError as error:
-                await self._tried(debt, str(error))
+            except (Refused, Lost) as error:
+                await self._database.write(_write, (sql.TRY_DEBT, debt.id, str(error), self._now(), ""))
+            except (StepError, TimeoutError) as error:
+                why = str(error) or f"no answer in {self.budget_s:g} s"
+                await self._database.write(_write, (sql.NOTE_DEBT, debt.id, why, self._now(), ""))
                 break  # the holder is away: the others can wait
             else:
                 paid += 1
@@ -121,7 +117,7 @@ class Reconciler:
     async def _pay_one(self, holder: str, debt: _Debt) -> None:
         """Raises StepError, Lost (a later operation has the word)."""
         facts = _payload.decode(debt.payload)
-        # A host keeps a refusal under its key: each try has one of its own.
+        # A host keeps a refusal under its key: after each there is a new one. What it is at work on is joined.
         key = f"{facts.key}/{debt.attempts}"
         try:
             await self._perform(facts.undo, facts, debt, key, Fence(facts.number, max(facts.epoch, debt.epoch), 1))
@@ -153,9 +149,6 @@ class Reconciler:
         if f"host:{row[0]}" == holder or await self._database.fetch_one(sql.LANE_IS_OPEN, key) is not None:
             return None
         return Fence(row[1], 0, 1)
-
-    async def _tried(self, debt: _Debt, error: str) -> None:
-        await self._database.write(_write, (sql.TRY_DEBT, debt.id, error, self._now(), ""))
 
     async def _perform(self, call: _Call, facts: _Payload, debt: _Debt, key: str, fence: Fence) -> None:
         context = Context(debt.operation_id, "", "", "", self._now(), self._database.dialect)

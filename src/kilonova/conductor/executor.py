@@ -11,6 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -42,6 +43,8 @@ _LEAST_S = 5.0
 """What even a call whose budget is spent gets for its one more try."""
 _SAVE_S = 10.0
 """How often the seconds spent on a call are saved while it lasts."""
+_ACCEPTED = 3
+"""How many budgets a host gets that has said that it works on a command."""
 _PAGE = 200
 
 
@@ -311,7 +314,7 @@ class Executor:
                 raise Lost(call.context.operation_id)
             known.attempts += 1
             try:
-                return await self._once(port, method, args, call, deadline - time.monotonic())
+                return await self._once(port, method, args, call, deadline - time.monotonic(), budget_s)
             except (Transient, UnknownEffect) as error:
                 delay = self.backoff_s[min(known.attempts, len(self.backoff_s)) - 1]
                 now = time.monotonic()
@@ -334,11 +337,21 @@ class Executor:
                 log.exception("port %s %s failed in operation %s", port, method, call.context.operation_id)
                 raise commit.internal(error) from error
 
-    async def _once(self, port: str, method: str, args: bytes, call: CallContext, left_s: float) -> bytes:
-        """One try, which ends with its budget: a host that takes a command and never answers is no answer."""
+    async def _once(
+        self, port: str, method: str, args: bytes, call: CallContext, left_s: float, budget_s: float
+    ) -> bytes:
+        """One try, which ends with its budget (thrice that where a host is at work on it): silence is no answer."""
+        if math.isinf(left_s):
+            return await self.ports.perform(port, method, args, call)
+        loop = asyncio.get_running_loop()
+        at = loop.time() + max(left_s, self.least_s)
+
+        def longer() -> None:
+            limit.reschedule(at + (_ACCEPTED - 1) * max(budget_s, self.least_s))
+
         try:
-            async with asyncio.timeout(None if math.isinf(left_s) else max(left_s, self.least_s)) as limit:
-                return await self.ports.perform(port, method, args, call)
+            async with asyncio.timeout_at(at) as limit:
+                return await self.ports.perform(port, method, args, replace(call, accepted=longer))
         except TimeoutError:
             if not limit.expired():
                 raise

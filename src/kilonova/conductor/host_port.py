@@ -61,6 +61,7 @@ class HostPort:
                 answer = await self._call(target, method, payload)
                 if not isinstance(answer, Accepted):
                     return _output(target, _result.decode(answer.payload))
+                call.accepted()
                 done, _ = await asyncio.wait([future], timeout=_ASK_AGAIN_S)
                 if done:
                     return _output(target, future.result())

@@ -6,11 +6,16 @@ raises Refused, Transient or UnknownEffect and nothing else on purpose.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from kilonova.conductor.story import Context
 from kilonova.model.command import Fence
+
+
+def _nothing() -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,8 @@ class CallContext:
     fence: Fence
     context: Context
     undo: bool = False
+    accepted: Callable[[], None] = _nothing
+    """A port calls it when the other side has said that it works on it: such a try may take longer."""
 
 
 class Port(Protocol):

@@ -92,7 +92,7 @@ OPEN_DEBTS = Statement(
     """SELECT d.id, d.operation_id, d.resource, d.payload, d.attempts, o.epoch
        FROM debts d JOIN operations o ON o.id = d.operation_id
        WHERE d.state = 'open' AND d.holder = :holder AND o.ended_at IS NOT NULL
-       ORDER BY d.attempts, d.created_at LIMIT :limit"""
+       ORDER BY d.attempts, d.updated_at LIMIT :limit"""
 )
 LOCK_DEBTS = Statement("UPDATE debts SET updated_at = :now WHERE state = 'open' AND resource = :resource")
 DEBTS_OF = Statement("SELECT id, payload FROM debts WHERE state = 'open' AND resource = :resource")
@@ -105,6 +105,8 @@ LANE_IS_OPEN = Statement(
 PAY_DEBT = Statement(
     "UPDATE debts SET state = :state, error = :error, updated_at = :now WHERE id = :id AND state = 'open'"
 )
+NOTE_DEBT = Statement("UPDATE debts SET error = :error, updated_at = :now WHERE id = :id AND state = 'open'")
+# `attempts`: how often it was refused.
 TRY_DEBT = Statement(
     "UPDATE debts SET attempts = attempts + 1, error = :error, updated_at = :now WHERE id = :id AND state = 'open'"
 )
