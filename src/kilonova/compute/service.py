@@ -8,9 +8,10 @@ reported until acknowledged. It has no database of the cloud and knows no operat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -36,6 +37,18 @@ _fact = msgspec.json.Decoder(GuestFact)
 _encode = msgspec.json.Encoder().encode
 
 _FACTS = frozenset((Method.SPAWN, Method.POWER_ON, Method.POWER_OFF, Method.REBOOT))
+
+
+class _OfHost:
+    """A method with its first argument, a third of a `partial`'s size: there may be ten thousand hosts."""
+
+    __slots__ = ("_act", "_host")
+
+    def __init__(self, act: Callable[..., Any], host: str) -> None:
+        self._act, self._host = act, host
+
+    def __call__(self, *args: Any) -> Any:
+        return self._act(self._host, *args)
 
 
 class ComputeService:
@@ -68,11 +81,11 @@ class ComputeService:
         self.ledger.open()
         look, handle = self.reporter.look, self._handle  # bound once, not once for each of ten thousand hosts
         for host, driver in self._drivers.items():
-            await driver.start(partial(look, host))
+            await driver.start(_OfHost(look, host))
         self._repeat_promises()
         self.bus.on_reconnect(self.reporter.reconnected)
         for host in self._drivers:
-            self.bus.serve(host, partial(handle, host))
+            self.bus.serve(host, _OfHost(handle, host))
         self._reporting = asyncio.get_running_loop().create_task(self.reporter.run())
         self._reporting.add_done_callback(_reporting_ended)
 

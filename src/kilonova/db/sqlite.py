@@ -47,13 +47,13 @@ class _Item(NamedTuple):
 _Outcome = tuple[_Item, Any, BaseException | None]
 
 
-def _connect(path: Path, *, readonly: bool, busy_s: float) -> sqlite3.Connection:
+def _connect(path: Path, *, readonly: bool, busy_s: float, cache_kb: int = 2048) -> sqlite3.Connection:
     con = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=_BUSY_S)
     con.execute("PRAGMA journal_mode=WAL")
     con.execute("PRAGMA synchronous=FULL")
     con.execute("PRAGMA temp_store=MEMORY")
     con.execute("PRAGMA case_sensitive_like=ON")  # as on the other databases
-    con.execute("PRAGMA cache_size=-2048" if readonly else "PRAGMA cache_size=-4096")
+    con.execute(f"PRAGMA cache_size=-{cache_kb}")
     con.execute("PRAGMA journal_size_limit=67108864")
     con.execute("PRAGMA wal_autocheckpoint=4000")  # 16 MB: a checkpoint in a commit's way four times less often
     con.execute(f"PRAGMA busy_timeout={int(busy_s * 1000)}")
@@ -85,7 +85,7 @@ class SqliteDatabase:
     async def open(self) -> None:
         """Open the file, whose tables `db.migrate` has made; raises DatabaseError."""
         try:
-            writer = _connect(self.path, readonly=False, busy_s=_BUSY_S)
+            writer = _connect(self.path, readonly=False, busy_s=_BUSY_S, cache_kb=4096)
             self._reader = _connect(self.path, readonly=True, busy_s=_LOOP_BUSY_S)
         except sqlite3.Error as error:
             raise DatabaseError(f"{self.path}: {translate(error)}") from error
@@ -155,7 +155,8 @@ class SqliteDatabase:
 
         def work() -> T:
             if self._scan_con is None:
-                self._scan_con = _connect(self.path, readonly=True, busy_s=_TRIES * _BUSY_S)
+                # Pages are read once from one end to the other: a cache would only be memory.
+                self._scan_con = _connect(self.path, readonly=True, busy_s=_TRIES * _BUSY_S, cache_kb=256)
             try:
                 rows = self._scan_con.execute(statement.sql, params).fetchall()
             except SENT as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Any
 
 from kilonova.model.host_facts import AggregateFact, HostFact, ServiceFact
@@ -18,22 +18,24 @@ Usage = tuple[Any, ...]
 
 async def fill(
     columns: HostColumns,
-    hosts: Iterable[HostFact],
+    hosts: AsyncIterable[Sequence[HostFact]],
     services: Iterable[ServiceFact],
     aggregates: Iterable[AggregateFact],
-    usage: Sequence[Usage],
+    usage: AsyncIterable[Sequence[Usage]],
 ) -> None:
-    """Put everything into empty columns."""
+    """Put everything into empty columns, part by part."""
     for service in services:
         columns.put_service(service)
     columns.put_aggregates(aggregates)
-    for number, fact in enumerate(hosts):
-        columns.put_host(fact)
-        if number % _HOSTS == _HOSTS - 1:
+    async for part in hosts:
+        for number, fact in enumerate(part):
+            columns.put_host(fact)
+            if number % _HOSTS == _HOSTS - 1:
+                await asyncio.sleep(0)
+    async for rows in usage:
+        for at in range(0, len(rows), _ROWS):
+            _use(columns, rows[at : at + _ROWS])
             await asyncio.sleep(0)
-    for at in range(0, len(usage), _ROWS):
-        _use(columns, usage[at : at + _ROWS])
-        await asyncio.sleep(0)
 
 
 def _use(columns: HostColumns, usage: Sequence[Usage]) -> None:

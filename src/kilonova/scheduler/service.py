@@ -168,10 +168,10 @@ class Scheduler:
         columns = HostColumns()
         await fill(
             columns,
-            await sql.all_hosts(self._db),
+            sql.all_hosts(self._db),
             await sql.all_services(self._db),
             await sql.all_aggregates(self._db),
-            await sql.all_usage(self._db),
+            sql.all_usage(self._db),
         )
         held = self.columns.holds.all() if self._loaded.is_set() else ()
         now = self._clock()

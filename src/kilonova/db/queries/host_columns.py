@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import cache, partial
+from itertools import pairwise
 
 import msgspec
 
@@ -15,10 +16,12 @@ from kilonova.model.placement import ProviderState
 
 _HOST_SQL = """SELECT h.uuid, h.host, h.node, h.cell, h.generation, h.hypervisor_version, h.supported_instances,
                p.traits, h.debts FROM hosts h JOIN resource_providers p ON p.uuid = h.uuid"""
-ALL_HOSTS = Statement(_HOST_SQL)
+HOSTS_PART = Statement(f"{_HOST_SQL} WHERE h.uuid >= :first AND h.uuid < :last")
 _STATE_SQL = """SELECT p.uuid, p.revision, p.consumers, i.resource_class, i.capacity, i.used, i.max_unit,
                 i.min_unit, i.step_size FROM resource_providers p LEFT JOIN inventories i ON i.provider = p.uuid"""
-ALL_STATES = Statement(_STATE_SQL)
+STATES_PART = Statement(f"{_STATE_SQL} WHERE p.uuid >= :first AND p.uuid < :last")
+_BOUNDS = ("", *"123456789abcdef", "~")
+"""By the first character: everything at once would be the most memory that a process ever needs."""
 _SERVICE_SQL = """SELECT s.host, s.generation, s.disabled, s.forced_down, s.beat FROM services s
                   WHERE s.program = 'nova-compute'"""
 ALL_SERVICES = Statement(_SERVICE_SQL, scans="columns hold every service: at start, and each minute")
@@ -42,17 +45,19 @@ def _listed(sql: str, column: str, uuids: Sequence[str]) -> tuple[Statement, dic
     return _by_id(sql, column, min(1000, 1 << (len(values) - 1).bit_length())), in_values("uuid", values)
 
 
-async def all_hosts(db: Database) -> list[HostFact]:
-    """Every host."""
-    return await db.scan(ALL_HOSTS, {}, _hosts)
+async def all_hosts(db: Database) -> AsyncIterator[list[HostFact]]:
+    """Every host, in some parts."""
+    for first, last in pairwise(_BOUNDS):
+        yield await db.scan(HOSTS_PART, {"first": first, "last": last}, _hosts)
 
 
-async def all_usage(db: Database) -> list[Row]:
-    """(provider, revision, consumers, class, capacity, used, max_unit, min_unit, step_size), as rows: there are many.
+async def all_usage(db: Database) -> AsyncIterator[list[Row]]:
+    """(provider, revision, consumers, class, capacity, used, max_unit, min_unit, step_size), as rows, in some parts.
 
     A provider without inventories has one row with a null class.
     """
-    return await db.scan(ALL_STATES, {}, list)
+    for first, last in pairwise(_BOUNDS):
+        yield await db.scan(STATES_PART, {"first": first, "last": last}, list)
 
 
 async def all_services(db: Database) -> list[ServiceFact]:
