@@ -104,8 +104,8 @@ def test_images_of_others_are_not_there(cloud: Up, keystone: Keystone, image: st
 
 
 def test_a_disabled_user_is_out_within_the_bound(cloud: Up, keystone: Keystone) -> None:
-    keystone.user("leaver", "demo", "member")
-    mine = keystone.token("leaver", "demo")
+    keystone.user("quitter", "demo", "member")
+    mine = keystone.token("quitter", "demo")
     assert cloud.ask("GET", "/compute/v2.1/servers", mine).status_code == 200
     keystone.ask("PATCH", f"/users/{keystone.users['leaver']}", {"user": {"enabled": False}})
     disabled = time.monotonic()
