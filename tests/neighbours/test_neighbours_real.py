@@ -107,7 +107,7 @@ def test_a_disabled_user_is_out_within_the_bound(cloud: Up, keystone: Keystone) 
     keystone.user("quitter", "demo", "member")
     mine = keystone.token("quitter", "demo")
     assert cloud.ask("GET", "/compute/v2.1/servers", mine).status_code == 200
-    keystone.ask("PATCH", f"/users/{keystone.users['leaver']}", {"user": {"enabled": False}})
+    keystone.ask("PATCH", f"/users/{keystone.users['quitter']}", {"user": {"enabled": False}})
     disabled = time.monotonic()
     until(lambda: cloud.ask("GET", "/compute/v2.1/servers", mine).status_code == 401, 5, "the 401")
     assert time.monotonic() - disabled < 3  # 1 s is kept; the rest is a slow Keystone
