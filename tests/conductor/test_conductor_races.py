@@ -369,3 +369,29 @@ async def test_reports_out_of_order(cloud):
     )  # fmt: skip
     assert await cell.write(_levels, (old, {uuid: old.guests[0]}, None, now_us())) == []
     assert (await cloud.server(uuid)).power_state == 4
+
+
+@pytest.mark.parametrize("undone", ["at once", "as a debt"])
+async def test_a_refused_reboot_leaves_a_stopped_server_stopped(cloud, undone):
+    """A hard reboot may begin with a guest that is off: undone it is off again."""
+    server = await boot(cloud)
+    await cloud.power_off(server.uuid)
+    await cloud.settled(server.uuid, "stopped")
+    for executor in cloud.conductor.executors:
+        executor.budget_scale = 0.002
+
+    async def hook(call, go):
+        if call.method == Method.REBOOT:
+            await go()
+            raise Refused("no, but it is done", "refused")
+        if call.undo and undone == "as a debt":
+            raise Transient("away", "unreachable")
+        return await go()
+
+    cloud.tap.hook = hook
+    assert (await cloud.reboot(server.uuid, "HARD")).refused is None
+    await cloud.settled(server.uuid, "stopped")
+    cloud.tap.hook = None
+    for reconciler in cloud.conductor.reconcilers:
+        await reconciler.pay()
+    assert await cloud.audit() == []

@@ -7,13 +7,15 @@ from msgspec import Struct
 
 from kilonova.conductor.effects.place import guest_spec
 from kilonova.conductor.errors import Refused
-from kilonova.conductor.story import Context, effect
+from kilonova.conductor.story import Context, Undo, effect
 from kilonova.db.database import Tx
 from kilonova.db.queries import journal, server_state
 from kilonova.db.queries.operations import open_operation, supersede_lane
 from kilonova.db.statement import Value
+from kilonova.model.command import Method, PowerArgs
 from kilonova.model.guest import GuestSpec, Nic
 from kilonova.model.operation import NewOperation, ServerInputs
+from kilonova.model.power import PowerState
 from kilonova.model.server import Address
 
 _addresses = msgspec.json.Decoder(tuple[Address, ...])
@@ -35,10 +37,11 @@ class Lane(Struct, frozen=True, kw_only=True):
 
 
 class SpecOf(Struct, frozen=True, kw_only=True):
-    """A guest's definition and where it is."""
+    """A guest's definition, where it is, and whether it runs as far as is known."""
 
     host: str
     spec: GuestSpec
+    running: bool = True
 
 
 class UnplaceArgs(Struct, frozen=True, kw_only=True):
@@ -83,7 +86,13 @@ async def load_guest(tx: Tx, args: LaneArgs, context: Context) -> SpecOf:
     if server is None or not server.host:
         raise Refused("The server is on no host.", "no_host")
     spec = msgspec.structs.replace(guest_spec(server), nics=nics_of(server.addresses))
-    return SpecOf(host=server.host, spec=spec)
+    return SpecOf(host=server.host, spec=spec, running=server.power_state == PowerState.RUNNING)
+
+
+def as_before(guest: SpecOf) -> Undo:
+    """What brings a guest back to the power it had."""
+    method = Method.POWER_ON if guest.running else Method.POWER_OFF
+    return Undo(f"host:{guest.host}", method, PowerArgs(spec=guest.spec), "power")
 
 
 @effect("unplace", UnplaceArgs)

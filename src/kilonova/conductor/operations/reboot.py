@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kilonova.conductor.effects.lane import LaneArgs, load_guest
-from kilonova.conductor.story import Done, Op, Undo, done, story
-from kilonova.model.command import Method, PowerArgs, RebootArgs
+from kilonova.conductor.effects.lane import LaneArgs, as_before, load_guest
+from kilonova.conductor.story import Done, Op, done, story
+from kilonova.model.command import Method, RebootArgs
 from kilonova.model.guest import GuestFact
 from kilonova.model.operation import RebootInputs
 
@@ -16,7 +16,7 @@ async def reboot(op: Op, inputs: RebootInputs) -> Done:
     hard = inputs.kind == "HARD"
     fact = await op.call(
         "reboot", host, Method.REBOOT, RebootArgs(spec=guest.spec, kind=inputs.kind), GuestFact,
-        undo=Undo(host, Method.POWER_ON, PowerArgs(spec=guest.spec), "power"), event="compute_reboot_instance",
+        undo=as_before(guest), event="compute_reboot_instance",
         task_state="reboot_started_hard" if hard else "reboot_started", budget_s=180,
     )  # fmt: skip
     return done(vm_state="active", power_state=int(fact.power_state), fault=None)
