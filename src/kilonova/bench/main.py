@@ -38,7 +38,7 @@ async def _one(name: str, limit_s: float) -> tuple[list[Figure], str]:
     """(figures, why there are none)."""
     module = import_module(f"kilonova.bench.{name}")
     try:
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout(getattr(module, "LIMIT_S", limit_s)):
             figures: list[Figure] = await module.run()
             return figures, ""
     except Exception as error:

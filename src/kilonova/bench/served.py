@@ -39,14 +39,16 @@ def free_port() -> int:
 
 
 class ServedCloud:
-    """`kilonova up --driver sim` on a folder of its own; `async with` removes everything at the end."""
+    """`kilonova up` on a folder of its own; `async with` removes everything at the end."""
 
     command = (sys.executable, "-I", "-m", "kilonova")
     """What is started; a profiler puts itself in front."""
 
-    def __init__(self, sim_hosts: int = 50, settings: str = "") -> None:
+    def __init__(self, sim_hosts: int = 50, settings: str = "", driver: str = "sim") -> None:
+        """`sim_hosts`: how many hosts there are (1 for a real driver); `settings`: more TOML."""
         self.folder = Path(tempfile.mkdtemp(prefix="kilonova-bench-"))
-        self.sim_hosts, self.port = sim_hosts, free_port()
+        self.folder.chmod(0o711)  # guests' processes pass through
+        self.sim_hosts, self.driver, self.port = sim_hosts, driver, free_port()
         (self.folder / "bench.toml").write_text(_SETTINGS + settings)
         self.token = ""
         self._child: subprocess.Popen[bytes] | None = None
@@ -63,6 +65,8 @@ class ServedCloud:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+        if self.driver != "sim":
+            await self.purge()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # the process
@@ -75,7 +79,7 @@ class ServedCloud:
     def launch(self) -> float:
         """Start the process; the time it was started at (perf_counter)."""
         words = [
-            "up", "--dir", str(self.folder), "--driver", "sim", "--sim-hosts", str(self.sim_hosts),
+            "up", "--dir", str(self.folder), "--driver", self.driver, "--sim-hosts", str(self.sim_hosts),
             "--port", str(self.port), "--config", str(self.folder / "bench.toml"), "--child",
         ]  # fmt: skip
         started = time.perf_counter()
@@ -144,6 +148,11 @@ class ServedCloud:
             child.wait()
         (self.folder / "state.json").unlink(missing_ok=True)
 
+    async def purge(self) -> None:
+        """Have the stopped cloud take away what it made outside of its folder."""
+        words = [*self.command, "down", "--dir", str(self.folder), "--purge"]
+        await asyncio.to_thread(subprocess.run, words, capture_output=True, check=False)
+
     async def restart(self) -> None:
         """Stop and start on the same folder."""
         await self.stop()
@@ -192,9 +201,10 @@ class ServedCloud:
             images = await c.json("GET", "/image/v2/images")
             networks = await c.json("GET", "/network/v2.0/networks")
             flavors = await c.json("GET", "/compute/v2.1/flavors")
+            smallest = "m1.nano" if self.driver == "sim" else "m1.micro"  # a kernel needs more than a sim
             self._refs = {
                 "imageRef": images["images"][0]["id"],
-                "flavorRef": next(f["id"] for f in flavors["flavors"] if f["name"] == "m1.nano"),
+                "flavorRef": next(f["id"] for f in flavors["flavors"] if f["name"] == smallest),
                 "networks": [{"uuid": networks["networks"][0]["id"]}],
             }
         body = {"name": f"bench-{uuid4().hex[:8]}", **self._refs}

@@ -46,7 +46,7 @@ async def inside(sim_hosts: int = 10) -> AsyncIterator[InsideCloud]:
     own = {"kilonova.port": port, "kilonova.driver": "sim", "kilonova.sim_hosts": sim_hosts}
     settings = load([], {}, {**own, **quotas})
     made = InsideCloud.__new__(InsideCloud)
-    made.folder, made.sim_hosts, made.port = folder, sim_hosts, port
+    made.folder, made.sim_hosts, made.driver, made.port = folder, sim_hosts, "sim", port
     made._refs, made._connections = {}, []
     try:
         cloud = made.cloud = Cloud(prepare(folder, settings, tls=False), settings, bind("127.0.0.1", port))
