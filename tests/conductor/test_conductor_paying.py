@@ -201,3 +201,30 @@ async def test_two_conductors_pay_the_same_debt(cloud):
     await cloud.delete(uuid)
     await cloud.settled(uuid, "deleted")
     assert await cloud.audit() == []
+
+
+async def test_a_debt_that_is_written_off_lets_go_of_what_it_kept(cloud):
+    """The host will never come back, says an admin: then its address and its claim are free again."""
+    (uuid,) = await cloud.create()
+    server = await cloud.settled(uuid, "active")
+
+    async def down(call, go):
+        if call.port == f"host:{server.host}":
+            raise Transient("away", "unreachable")
+        return await go()
+
+    cloud.tap.hook = down
+    await cloud.delete(uuid)
+    await cloud.settled(uuid, "deleted")
+
+    async def write_off(tx, _):
+        await tx.execute(Statement("UPDATE debts SET state = 'written-off' WHERE state = 'open'"), {})
+
+    await cell(cloud).write(write_off, None)
+    assert len(cloud.network.ports) == 1
+    await pay(cloud)
+    assert cloud.network.ports == {}
+    assert await count(cloud.databases.global_, "SELECT COUNT(*) FROM consumers") == 0
+    calls = len(cloud.tap.calls)
+    await pay(cloud)
+    assert len(cloud.tap.calls) == calls

@@ -23,6 +23,7 @@ from kilonova.db.database import Database, Tx
 from kilonova.db.errors import DatabaseError
 from kilonova.db.queries import host_debts
 from kilonova.db.queries import journal as sql
+from kilonova.db.statement import Statement
 from kilonova.log import get_logger
 from kilonova.model.command import Fence
 
@@ -93,6 +94,7 @@ class Reconciler:
 
         paid = sum(await asyncio.gather(*(of(holder) for holder, _ in holders)))
         self.open = sum(n for _, n in holders) - paid
+        await self._let_go()
         if paid:
             self._paid()
         return paid
@@ -130,11 +132,28 @@ class Reconciler:
             if fence is None:
                 raise
             await self._perform(facts.undo, facts, debt, f"{key}/late", fence)
-        if not await self._database.write(_hand_over, (debt.id, debt.resource, bool(facts.undo.keeps), self._now())):
-            for n, kept in enumerate(facts.undo.keeps):
-                await self._perform(kept, facts, debt, f"{key}/keeps/{n}", Fence(facts.number, facts.epoch, 1))
-            await self._database.write(_write, (sql.PAY_DEBT, debt.id, "", self._now(), "paid"))
+        await self._close(debt, facts, sql.PAY_DEBT)
         log.info("debt of operation %s at %s is paid", debt.operation_id, holder)
+
+    async def _close(self, debt: _Debt, facts: _Payload, statement: Statement) -> None:
+        """End a debt; the last of those that keep the same for a server gives it back before."""
+        ended = (debt.id, debt.resource, bool(facts.undo.keeps), statement, self._now())
+        if await self._database.write(_hand_over, ended):
+            return
+        for n, kept in enumerate(facts.undo.keeps):
+            key = f"{facts.key}/keeps/{n}"
+            await self._perform(kept, facts, debt, key, Fence(facts.number, facts.epoch, 1))
+        await self._database.write(_write, (statement, debt.id, "", self._now(), "paid"))
+
+    async def _let_go(self) -> None:
+        """What an admin wrote off keeps nothing any more."""
+        for row in await self._database.fetch(sql.WRITTEN_OFF, {"limit": _A_ROUND}):
+            debt = _Debt(*row)
+            try:
+                async with asyncio.timeout(self.budget_s):
+                    await self._close(debt, _payload.decode(debt.payload), sql.LET_GO)
+            except (StepError, Lost, TimeoutError) as error:
+                log.warning("what the written-off debt %s kept is not given back: %s", debt.id, error)
 
     async def _authority(self, facts: _Payload, holder: str) -> Fence | None:
         """The word that is above all operations the server had and below the next one it may get.
@@ -157,18 +176,18 @@ class Reconciler:
         )
 
 
-async def _hand_over(tx: Tx, args: tuple[str, str, bool, int]) -> bool:
-    """Pay a debt whose `keeps` another one of the same server still needs, and releases when it is paid itself.
+async def _hand_over(tx: Tx, args: tuple[str, str, bool, Statement, int]) -> bool:
+    """End a debt whose `keeps` another one of the same server still needs, and releases when it is paid itself.
 
     All of the server's open debts are locked first, so that of several that are paid at once one is the last.
     """
-    debt_id, resource, keeps, now = args
+    debt_id, resource, keeps, statement, now = args
     if not keeps:
         return False
     await tx.execute(sql.LOCK_DEBTS, {"resource": resource, "now": now})
     for other, payload in await tx.fetch(sql.DEBTS_OF, {"resource": resource}):
         if other != debt_id and _payload.decode(payload).undo.keeps:
-            await tx.execute(sql.PAY_DEBT, {"id": debt_id, "state": "paid", "error": None, "now": now})
+            await tx.execute(statement, {"id": debt_id, "state": "paid", "error": None, "now": now})
             return True
     return False
 

@@ -94,6 +94,12 @@ OPEN_DEBTS = Statement(
        WHERE d.state = 'open' AND d.holder = :holder AND o.ended_at IS NOT NULL
        ORDER BY d.attempts, d.updated_at LIMIT :limit"""
 )
+# An admin gave them up; what they keep is still held.
+WRITTEN_OFF = Statement(
+    """SELECT d.id, d.operation_id, d.resource, d.payload, d.attempts, d.attempts FROM debts d
+       WHERE d.state = 'written-off' ORDER BY d.updated_at LIMIT :limit"""
+)
+LET_GO = Statement("UPDATE debts SET state = 'let-go', updated_at = :now WHERE id = :id AND state = 'written-off'")
 LOCK_DEBTS = Statement("UPDATE debts SET updated_at = :now WHERE state = 'open' AND resource = :resource")
 DEBTS_OF = Statement("SELECT id, payload FROM debts WHERE state = 'open' AND resource = :resource")
 OWES = Statement("SELECT 1 FROM debts WHERE state = 'open' AND resource = :resource LIMIT 1")

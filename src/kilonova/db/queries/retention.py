@@ -7,12 +7,13 @@ from kilonova.db.statement import Statement, Value
 
 _OLD = Statement(
     """SELECT id FROM operations WHERE ended_at IS NOT NULL AND ended_at < :before
-       AND NOT EXISTS (SELECT 1 FROM debts d WHERE d.operation_id = operations.id AND d.state = 'open')
+       AND NOT EXISTS (SELECT 1 FROM debts d WHERE d.operation_id = operations.id
+                       AND d.state IN ('open', 'written-off'))
        ORDER BY ended_at LIMIT :limit"""
 )
 _DROP_STEPS = Statement("DELETE FROM steps WHERE operation_id = :id")
 _DROP_RECEIPTS = Statement("DELETE FROM receipts WHERE operation_id = :id")
-_DROP_DEBTS = Statement("DELETE FROM debts WHERE operation_id = :id AND state <> 'open'")
+_DROP_DEBTS = Statement("DELETE FROM debts WHERE operation_id = :id AND state NOT IN ('open', 'written-off')")
 _DROP = Statement("DELETE FROM operations WHERE id = :id AND ended_at IS NOT NULL")
 _DROP_REQUESTS = Statement("DELETE FROM idempotency WHERE created_at < :before AND status <> 0")
 
