@@ -143,4 +143,7 @@ def _translated(error: Any) -> Refused | Transient:
     if error.get_error_code() in definite:
         return Refused("hypervisor", str(error))
     text = str(error)
+    if "process exited while connecting" in text or "unexpectedly closed the monitor" in text:
+        # QEMU itself refused: its own words are in the text, and it would say the same again.
+        return Refused("hypervisor", text)
     return Transient("no_space" if "No space left" in text else "hypervisor", text)

@@ -187,7 +187,8 @@ def _start(directory: Path) -> None:
     binds = [(home / "qemu.conf", Path("/etc/libvirt/qemu.conf"))]
     if Path("/dev/kvm").exists() and not kvm_open_to(qemu_user(SYSTEM)):
         binds.append((_kvm_of_daemon(directory), Path("/dev/kvm")))
-        # libvirt can't rebuild a guest's own /dev around a bound file.
+    # libvirt can't rebuild a guest's own /dev around a bound file.
+    if len(binds) > 1 or not _namespaces_work():
         settings.append("namespaces = []")
     if not _cgroups_writable():
         settings.append("cgroup_controllers = []")
@@ -239,6 +240,16 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
         check=False,
         text=True,
     )
+
+
+def _namespaces_work() -> bool:
+    """Whether a process that enters a mount namespace finds itself at the same root: not so in a chroot."""
+    try:
+        seen = _run(["nsenter", "--mount=/proc/self/ns/mnt", "stat", "-c", "%d:%i", "/"])
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    here = os.stat("/")
+    return seen.stdout.strip() == f"{here.st_dev}:{here.st_ino}"
 
 
 def _cgroups_writable() -> bool:
