@@ -17,6 +17,7 @@ from kilonova.db.queries.operations import open_operation
 from kilonova.model.guest import GuestSpec, ImageRef
 from kilonova.model.operation import BuildInputs, BuryInputs, NewOperation, RequestedNetwork
 from kilonova.model.server import Fault, Flavor, Server
+from kilonova.placement import claims
 
 _server = msgspec.json.Decoder(Server)
 _flavor = msgspec.json.Decoder(Flavor)
@@ -150,6 +151,14 @@ async def open_bury(tx: Tx, inputs: BuryInputs, context: Context) -> None:
     )  # fmt: skip
     await open_operation(tx, operation)
     context.opened.append(operation.id)
+
+
+@effect("abandon", BuryInputs)
+async def abandon(tx: Tx, args: BuryInputs, context: Context) -> None:
+    """Give back the claims of servers that could not be placed, and let them stand as ERROR."""
+    for server in sorted(args.servers):
+        await claims.release(tx, server, context.now)
+    await open_bury(tx, args, context)
 
 
 @effect("index", IndexArgs, Indexed)

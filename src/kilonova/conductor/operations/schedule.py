@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from kilonova.conductor.effects.claim import ClaimArgs, Claimed, ReleaseAllArgs, claim, release_all
-from kilonova.conductor.effects.place import PlaceArgs, Placed, open_bury, place
+from kilonova.conductor.effects.place import PlaceArgs, Placed, abandon, open_bury, place
 from kilonova.conductor.errors import Refused
 from kilonova.conductor.operations.bury import enter
 from kilonova.conductor.story import Context, Done, Op, Undo, done, story
@@ -14,6 +14,8 @@ from kilonova.model.operation import BuryInputs, ScheduleInputs
 from kilonova.model.scheduling import Choice, GiveBack, Request, demand
 
 _TRIES = 8
+_A_STEP = 100
+"""Servers placed in one transaction at most: its arguments and its time stay small."""
 
 
 def _undo_claims(inputs: ScheduleInputs) -> Undo:
@@ -69,6 +71,8 @@ async def schedule(op: Op, inputs: ScheduleInputs) -> Done:
         if choice:
             raise Refused("No valid host was found. The chosen hosts filled up meanwhile.", "no_host", claimed.reason)
         raise Refused(choice.explanation.for_owner(), "no_host", choice.explanation.for_admin())
+    placed_in: dict[str, str] = {}
+    failure: Refused | None = None
     cells = sorted({p.host.cell for p in choice.places})
     for cell in cells:
         placed = tuple(
@@ -79,9 +83,24 @@ async def schedule(op: Op, inputs: ScheduleInputs) -> Done:
             )
             for p in choice.places if p.host.cell == cell
         )  # fmt: skip
+        for n in range(0, len(placed), _A_STEP):
+            some = placed[n : n + _A_STEP]
+            try:
+                await op.effect(
+                    place, PlaceArgs(places=some, networks=inputs.networks, resources=inputs.resources),
+                    database=cell, item=f"{cell}/{n}" if n else cell,
+                )  # fmt: skip
+            except Refused as error:
+                failure = error
+            else:
+                placed_in |= {p.server: cell for p in some}
+    if failure is not None:
+        if not placed_in:
+            raise failure
+        # Some are in their cells and being built: only the others find no place.
+        left = tuple(s for s in inputs.servers if s not in placed_in)
         await op.effect(
-            place, PlaceArgs(places=placed, networks=inputs.networks, resources=inputs.resources),
-            database=cell, item=cell,
-        )  # fmt: skip
-    await enter(op, {p.server: p.host.cell for p in choice.places})
+            abandon, BuryInputs(servers=left, message=failure.message, details=failure.details), database="global"
+        )
+    await enter(op, placed_in)
     return done()
