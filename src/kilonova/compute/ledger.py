@@ -314,8 +314,9 @@ class Ledger:
         """Start a fresh file of what still counts. Blocks; if it fails the old file is kept."""
         data = snapshot(self.incarnation, entries)
         fresh = self._path.with_suffix(".new")
-        fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = -1
         try:
+            fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
@@ -323,7 +324,8 @@ class Ledger:
                 os.fsync(fd)
             os.replace(fresh, self._path)
         except OSError:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
             if self._fd < 0:
                 raise
             self._limit = self._size * 2
