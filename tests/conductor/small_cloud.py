@@ -371,7 +371,7 @@ async def _create(tx: Tx, args: tuple[list[str], tuple[RequestedNetwork, ...], s
         server = Server(
             uuid=uuid, project_id=PROJECT, user_id=USER, name=f"s{n}", hostname=f"s{n}", flavor_id="1",
             flavor=msgspec.json.encode(FLAVOR).decode(), vcpus=1, memory_mb=512, root_gb=1, created_at=now,
-            updated_at=now, operation_id=operation, config_drive=1,
+            updated_at=now, operation_id=operation, next_number=2, config_drive=1,
         )  # fmt: skip
         await server_index.insert(tx, server)
     inputs = ScheduleInputs(
@@ -380,8 +380,9 @@ async def _create(tx: Tx, args: tuple[list[str], tuple[RequestedNetwork, ...], s
     )  # fmt: skip
     await open_operation(
         tx,
-        NewOperation(id=operation, story="schedule", target=None, number=0, inputs=msgspec.json.encode(inputs),
-                     request_id=f"req-{uuid4()}", user_id=USER, project_id=PROJECT, created_at=now),
+        NewOperation(id=operation, story="schedule", target=uuids[0] if len(uuids) == 1 else None, number=1,
+                     inputs=msgspec.json.encode(inputs), request_id=f"req-{uuid4()}", user_id=USER,
+                     project_id=PROJECT, created_at=now),
     )  # fmt: skip
     amounts = {"instances": len(uuids), "cores": len(uuids), "ram": 512 * len(uuids)}
     await quota.take(tx, PROJECT, USER, amounts, QUOTAS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import msgspec
 import pytest
 
 from conductor.small_cloud import small_cloud
 from kilonova.compute.virt.sim.world import HostSize
+from kilonova.db.open import one_file, open_databases, three_files
 from kilonova.model.placement import Conflict
 
 
@@ -90,6 +93,25 @@ async def test_delete_before_it_is_placed(cloud):
     assert answer.refused is None
     await cloud.settled(uuid, "deleted")
     assert guests(cloud) == {}
+
+
+@pytest.mark.parametrize("files", [one_file, three_files])
+async def test_delete_before_anybody_looked(files, sqlite_template, tmp_path, monkeypatch):
+    """As when the process dies between the two requests; in one database all of it is one lane and one commit."""
+    urls = files(tmp_path)
+    for path in set(urls.values()):
+        shutil.copy(sqlite_template, path)
+    async with await open_databases(urls, create=False) as databases, small_cloud(databases, tmp_path) as cloud:
+        with monkeypatch.context() as patch:
+            for executor in cloud.conductor.executors:
+                patch.setattr(executor, "poke", lambda operation_id: None)
+            (uuid,) = await cloud.create()
+            assert (await cloud.delete(uuid)).refused is None
+        for executor in cloud.conductor.executors:
+            await executor.poll()
+        await cloud.settled(uuid, "deleted")
+        assert guests(cloud) == {}
+        assert await cloud.audit() == []
 
 
 async def test_a_refused_build_is_undone_and_shows_why(cloud):

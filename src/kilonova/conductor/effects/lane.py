@@ -102,7 +102,8 @@ async def unplace(tx: Tx, args: UnplaceArgs, context: Context) -> None:
     if server is None or server.task_state == "deleting":
         return
     number = server.next_number
-    await supersede_lane(tx, args.server, number, context.now)
+    # In a cloud of one database the `schedule` that runs this stands in the very lane.
+    await supersede_lane(tx, args.server, number, context.now, spared=context.operation_id)
     fields: dict[str, Value] = {"task_state": "deleting", "next_number": number + 1, "operation_id": args.operation}
     await server_state.change(tx, args.server, fields, context.now)
     await open_operation(

@@ -19,7 +19,7 @@ _INSERT = Statement(
 )
 _SUPERSEDE = Statement(
     """UPDATE operations SET superseded = 1, updated_at = :now
-       WHERE target = :target AND number < :number AND ended_at IS NULL AND superseded = 0"""
+       WHERE target = :target AND number < :number AND ended_at IS NULL AND superseded = 0 AND id <> :spared"""
 )
 
 
@@ -43,6 +43,9 @@ async def open_operation(tx: Tx, operation: NewOperation) -> None:
     )
 
 
-async def supersede_lane(tx: Tx, target: str, number: int, now: int) -> int:
-    """Take the whole lane of `target` below `number` away from its owners; how many were open."""
-    return await tx.execute(_SUPERSEDE, {"target": target, "number": number, "now": now})
+async def supersede_lane(tx: Tx, target: str, number: int, now: int, *, spared: str = "") -> int:
+    """Take the whole lane of `target` below `number` away from its owners; how many were open.
+
+    `spared`: an operation of that lane that does this itself, and ends by itself.
+    """
+    return await tx.execute(_SUPERSEDE, {"target": target, "number": number, "now": now, "spared": spared})
