@@ -107,7 +107,8 @@ async def test_what_debts_share_is_kept_until_the_last_is_paid(cloud):
         await tx.execute(
             Statement("""INSERT INTO operations SELECT 'planted', 'start', 1, 'running', target, number + 1, 'x', 1,
                          inputs, NULL, NULL, NULL, 1, 0, 0, NULL, request_id, user_id, project_id, created_at,
-                         updated_at, NULL FROM operations WHERE target = :uuid"""),
+                         updated_at, NULL FROM operations WHERE target = :uuid
+                         AND story = 'build'"""),
             {"uuid": uuid},
         )  # fmt: skip
         await tx.execute(
