@@ -11,6 +11,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, ParamSpec, TypeVar
 
@@ -52,7 +53,8 @@ class Pool:
         self._limit = threads + waiting
         self._started: list[threading.Thread] = []
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._taken = 0  # changed on the loop only
+        self._taken = 0
+        self._counting = threading.Lock()
         self._closed = False
         self._level = _WAITING.labels(name)
 
@@ -73,8 +75,7 @@ class Pool:
             _REFUSED.labels(self.name).inc()
             raise Overloaded(self.name)
         job = _Job(fn, args, kwargs, copy_context())
-        self._taken += 1
-        self._level.inc()
+        self._count(1)
         if len(self._started) < min(self._taken, self._threads):
             thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._started)}", daemon=True)
             thread.start()
@@ -101,16 +102,18 @@ class Pool:
                     value = job.context.run(job.fn, *job.args, **job.kwargs)
                 except BaseException as raised:  # handed to the caller, whatever it is
                     error = raised
-            try:
+            self._count(-1)  # here and not on the loop, which may end before it would come to it
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
                 job.loop.call_soon_threadsafe(self._done, job.future, value, error)
-            except RuntimeError:  # the loop is closed: nobody waits
-                self._taken -= 1
-                self._level.dec()
             del job, value, error
 
-    def _done(self, future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
-        self._taken -= 1
-        self._level.dec()
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._taken += change
+            self._level.inc(change)
+
+    @staticmethod
+    def _done(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
         if future.done():
             return
         if error is None:
