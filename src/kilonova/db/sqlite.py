@@ -30,6 +30,7 @@ A = TypeVar("A")
 T = TypeVar("T")
 log = get_logger(__name__)
 
+_LINGER_S = 0.0005
 _BATCH = 128
 _TRIES = 5
 _BUSY_S = 1.0
@@ -172,9 +173,13 @@ class SqliteDatabase:
     def _write_loop(self, con: sqlite3.Connection) -> None:
         tx = SqliteTx(con)
         stopping = False
+        crowd = 1
         while not stopping:
             batch: list[_Item] = []
             item = self._queue.get()
+            # Where several came together, several are on their way again: a commit shared by them is cheaper than
+            # the moment they wait for each other. Whoever is alone never waits.
+            linger_until = time.monotonic() + _LINGER_S if crowd > 1 else 0.0
             while True:
                 if item is None:
                     stopping = True
@@ -186,7 +191,14 @@ class SqliteDatabase:
                 try:
                     item = self._queue.get_nowait()
                 except queue.Empty:
-                    break
+                    left = linger_until - time.monotonic() if len(batch) < crowd else 0.0
+                    if left <= 0:
+                        break
+                    try:
+                        item = self._queue.get(timeout=left)
+                    except queue.Empty:
+                        break
+            crowd = max(len(batch), crowd // 2, 1)
             if batch:
                 self._commit(con, tx, batch)
         with contextlib.suppress(sqlite3.Error):  # everything into the one file, if nobody else has it open
