@@ -38,9 +38,9 @@ class InsideCloud(ServedCloud):
 
 
 @asynccontextmanager
-async def inside(sim_hosts: int = 10, parent: Path | None = None) -> AsyncIterator[InsideCloud]:
-    """A whole cloud on this loop, below `parent` (default: where temporary files go), removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="kilonova-bench-", dir=parent))
+async def inside(sim_hosts: int = 10) -> AsyncIterator[InsideCloud]:
+    """A whole cloud on this loop, removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="kilonova-bench-"))
     quotas = {f"quota.{name}": -1 for name in ("instances", "cores", "ram")}
     port = free_port()
     own = {"kilonova.port": port, "kilonova.driver": "sim", "kilonova.sim_hosts": sim_hosts}

@@ -20,7 +20,8 @@ _BACKLOG = 2048
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises CliError in words when the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # Named TCP, or asyncio leaves Nagle's algorithm on for what is accepted: 40 ms an answer in two pieces.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
